@@ -1,0 +1,105 @@
+/* rtc_json_host.h: what the C skin gives the Rust core.
+ *
+ * Written by hand; bindgen makes the Rust side of it. The core's own exports are in rtc_json.h, which is generated.
+ *
+ * Every function here does one thing in Kamailio and decides nothing. All strings are borrowed for the length of the
+ * call. None of them is called while the core holds a lock, so each may call back into the core.
+ */
+#ifndef RTC_JSON_HOST_H
+#define RTC_JSON_HOST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Bytes that somebody else owns; valid for the length of the call. Not NUL-terminated. `s` may be NULL if `len` is 0. */
+typedef struct rtc_json_str {
+	const char *s;
+	size_t len;
+} rtc_json_str_t;
+
+/* A request that the core wants sent in a client transaction of its own. */
+typedef struct rtc_json_request {
+	rtc_json_str_t method;
+	rtc_json_str_t ruri;     /* Request-URI */
+	rtc_json_str_t from;     /* name-addr without tag: "Name" <sip:...> */
+	rtc_json_str_t from_tag;
+	rtc_json_str_t to;       /* name-addr without tag */
+	rtc_json_str_t to_tag;   /* empty outside a dialog */
+	rtc_json_str_t call_id;
+	uint32_t cseq;
+	rtc_json_str_t next_hop; /* SIP URI to send to; empty: the Request-URI */
+	rtc_json_str_t headers;  /* further header lines, each ended by CRLF (Contact, Route, Content-Type, ...) */
+	rtc_json_str_t body;
+	rtc_json_str_t handle;   /* comes back with every reply (rtc_json_sip_reply) */
+} rtc_json_request_t;
+
+/* A reply of the core to a request that tm holds (server transaction `index`:`label`). */
+typedef struct rtc_json_reply {
+	uint32_t index;
+	uint32_t label;
+	int32_t code;
+	rtc_json_str_t reason;
+	rtc_json_str_t to_tag;   /* empty: tm's own */
+	rtc_json_str_t headers;
+	rtc_json_str_t body;
+} rtc_json_reply_t;
+
+/* An answer of the user database. */
+typedef enum rtc_json_ha1_result {
+	RTC_JSON_HA1_FOUND = 0,
+	RTC_JSON_HA1_UNKNOWN = 1, /* no such user */
+	RTC_JSON_HA1_FAILED = 2   /* the database could not be asked */
+} rtc_json_ha1_result_t;
+
+typedef struct rtc_json_host {
+	/* Writes one log line at a Kamailio level (L_ERR -1, L_WARN 0, L_NOTICE 1, L_INFO 2, L_DBG 3). */
+	void (*log)(int32_t level, rtc_json_str_t line);
+	/* Sends a text frame on a WebSocket connection. 0: handed to the socket; negative: the connection is gone. */
+	int32_t (*ws_send)(int32_t conn, rtc_json_str_t frame);
+	/* Closes a WebSocket connection with a status (RFC 6455, 7.4). */
+	void (*ws_close)(int32_t conn, int32_t status, rtc_json_str_t reason);
+	/* Starts a client transaction. 0: started, its replies will come; negative: nothing was sent, no reply will come. */
+	int32_t (*request)(const rtc_json_request_t *req);
+	/* Cancels the INVITE with this Call-ID and CSeq. Negative: tm has no such transaction any more. */
+	int32_t (*cancel)(rtc_json_str_t call_id, uint32_t cseq);
+	/* Answers a request that tm holds. Negative: the transaction is gone. */
+	int32_t (*reply)(const rtc_json_reply_t *rep);
+	/* Asks the user table for the HA1 of a user (MD5, 32 hex digits). Writes it into `out` (at least 65 bytes, NUL-ended). */
+	rtc_json_ha1_result_t (*ha1)(rtc_json_str_t user, rtc_json_str_t realm, char *out, size_t out_len);
+	/* Runs event_route[rtc_json:call-ended]; $rtcj(call.*) reads the record through rtc_json_var. */
+	void (*call_ended)(void);
+} rtc_json_host_t;
+
+/* One row of an RPC answer is a struct of these; the core calls them between row_begin and row_end. */
+typedef struct rtc_json_rpc_sink {
+	void *ctx;
+	void (*row_begin)(void *ctx);
+	void (*text)(void *ctx, const char *name, rtc_json_str_t value);
+	void (*number)(void *ctx, const char *name, int64_t value);
+	void (*row_end)(void *ctx);
+} rtc_json_rpc_sink_t;
+
+/* Module parameters as Kamailio read them. Checked by rtc_json_init, which writes what is wrong and what to write instead. */
+typedef struct rtc_json_config {
+	rtc_json_str_t outbound_proxy;   /* SIP URI of the next hop; empty in local mode: ourselves */
+	rtc_json_str_t register_mode;    /* "upstream" or "local" */
+	rtc_json_str_t contact;          /* host:port (or [v6]:port) that goes into Contact */
+	rtc_json_str_t domain;           /* host part of From and To; empty: host of outbound_proxy, or of contact */
+	rtc_json_str_t realm;            /* digest realm; needed in local mode */
+	rtc_json_str_t codecs;           /* "PCMU,telephone-event" */
+	rtc_json_str_t dn_chars;         /* characters allowed in dn and to beside letters and digits */
+	rtc_json_str_t over_limit;       /* "refuse" or "replace": what a session over max_sessions_per_agent does */
+	rtc_json_str_t server_name;      /* `server` in registered */
+	rtc_json_str_t arena_path;
+	int64_t arena_size;              /* MB */
+	int32_t require_dtls;
+	int32_t max_frame;               /* bytes */
+	int32_t max_calls_per_agent;
+	int32_t max_sessions_per_agent;
+	int32_t resume_grace;            /* seconds */
+	int32_t expires;                 /* seconds */
+	int32_t ring_timeout;            /* seconds */
+	int32_t log_messages;
+} rtc_json_config_t;
+
+#endif
