@@ -1,1 +1,33 @@
-//! rtc_json engine
+//! The engine: what happens to an agent, as a pure function.
+//!
+//! One [`Agent`] is one directory number with its browsers, its calls and its registration. Everything that happens to
+//! it, be it a message of a browser, a SIP request or reply, or the time, is an [`Input`]; [`step`] changes the agent and
+//! gives the [`Output`]s that the caller must carry out in their order, after it has committed the agent's record.
+//!
+//! The engine knows no clock, no randomness, no socket, no shared memory and no Kamailio: time and entropy come in with
+//! [`Env`]. Between a step and the execution of its outputs, other processes may step the same agent: each step must
+//! hold in that case. (A `hangup` may come before the INVITE has left, a 200 while a CANCEL is on its way.)
+//!
+//! The calls of an agent, in the order in which a call goes through them: `call` in [`browser`](self) or an INVITE in
+//! `inbound`, then `outbound` for the replies, then `call` for the end.
+
+mod browser;
+mod call;
+mod config;
+mod inbound;
+mod io;
+mod model;
+mod outbound;
+mod register;
+mod step;
+
+pub use browser::before_registration;
+pub use config::{Config, OverLimit, RegisterMode};
+pub use io::{
+    CallRecord, Counter, Handle, Input, Output, Purpose, SipReply, SipRequest, TableUnavailable,
+};
+pub use model::{
+    Agent, Call, Direction, Outcome, Owed, Pending, RecordError, ServerTx, Session, State, Upstream,
+};
+pub use outbound::end_stray;
+pub use step::{step, Env};

@@ -1,0 +1,86 @@
+# rtc_json: `make demo` to see it, `make test` to check it. Each target can be used alone; `make help` lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+RUST_LIB := $(abspath $(TARGET_DIR)/release/librtc_json.a)
+# where the installed Kamailio keeps its modules
+MODULE_DIR ?= $(dir $(shell find /usr/lib /usr/lib64 /usr/local/lib /usr/local/lib64 -path '*/kamailio/modules/tm.so' -print -quit 2>/dev/null))
+
+# the places of what install-deps may just have installed
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: help deps build core header module client install demo demo-asterisk \
+	test test-unit test-sip test-e2e bench lint clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
+
+deps: ## install what building, tests and demo need (Debian packages by root or sudo)
+	@scripts/install-deps.sh
+
+build: core module client ## all of it: Rust core, Kamailio module, browser client
+
+core: ## the Rust core: target/release/librtc_json.a
+	@scripts/install-deps.sh build
+	@echo "==> Rust core"
+	cargo build --release --locked
+
+header: ## write include/rtc_json.h anew from crates/ffi
+	@echo "==> include/rtc_json.h"
+	RTC_JSON_HEADER=write cargo build --locked
+
+module: core ## the Kamailio module: kamailio-module/rtc_json.so
+	@scripts/install-deps.sh kamailio
+	@echo "==> Kamailio module"
+	$(MAKE) --no-print-directory -C kamailio-module RUST_LIB="$(RUST_LIB)"
+
+client: ## the browser client: client/dist
+	@scripts/install-deps.sh client
+	@echo "==> browser client"
+	npm --prefix client run --silent build
+
+install: module ## put the module where Kamailio finds it (honours DESTDIR, MODULE_DIR)
+	@[ -n "$(MODULE_DIR)" ] || { echo "found no Kamailio modules folder: give MODULE_DIR" >&2; exit 1; }
+	@echo "==> $(DESTDIR)$(MODULE_DIR)rtc_json.so"
+	install -D -m 644 kamailio-module/rtc_json.so "$(DESTDIR)$(MODULE_DIR)rtc_json.so"
+
+demo: ## Kamailio with two agents and the page, until Ctrl-C
+	@exec scripts/demo.sh
+
+demo-asterisk: ## the same with Asterisk 22 as registrar and media server and a stand-in for Genesys
+	@exec scripts/demo.sh --asterisk
+
+test: ## all tests
+	@exec tests/run unit sip e2e
+
+test-unit: ## Rust and client tests without any server
+	@exec tests/run unit
+
+test-sip: ## real Kamailio against SIPp
+	@exec tests/run sip
+
+test-e2e: ## real Kamailio, Asterisk and Chromium
+	@exec tests/run e2e
+
+bench: ## benchmarks of the Rust core
+	@echo "==> benchmarks"
+	cargo bench --workspace --locked
+
+lint: ## format, clippy, C warnings, TypeScript: all without a warning
+	@echo "==> cargo fmt"
+	cargo fmt --all --check
+	@echo "==> cargo clippy"
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@echo "==> C warnings"
+	$(MAKE) --no-print-directory -C kamailio-module lint
+	@echo "==> TypeScript"
+	@scripts/install-deps.sh client
+	npm --prefix client run --silent check
+
+clean: ## remove what was built (not what was installed)
+	@echo "==> clean"
+	cargo clean
+	-$(MAKE) --no-print-directory -C kamailio-module clean
+	rm -rf client/dist run

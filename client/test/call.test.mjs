@@ -1,0 +1,380 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { accept, established, FakePeer, fakeStream, newPhone, registered, settle } from './fakes.mjs';
+
+test('the offer leaves before any candidate is gathered, and the call goes through its states', async () => {
+  const { phone, socket } = await registered();
+  const call = phone.call('1003', { displayName: 'Bob', headers: { 'X-Queue': '7' } });
+  const log = [];
+  call.on('state', (state) => log.push(state));
+  call.on('stream', (stream) => log.push(stream));
+  call.on('ended', ({ reason, duration }) => log.push(`${reason} ${duration}`));
+  assert.deepEqual([call.direction, call.from, call.to, call.state, call.id], ['outbound', '5001', '1003', 'new', '']);
+  await settle();
+
+  assert.equal(call.pc, FakePeer.last);
+  assert.equal(call.pc.iceGatheringState, 'gathering');
+  const request = socket.find('call');
+  assert.deepEqual(request.payload, {
+    displayName: 'Bob',
+    headers: { 'X-Queue': '7' },
+    to: '1003',
+    sdp: 'offer of the browser',
+  });
+
+  socket.say('callProgress', { callId: 'c1', state: 'trying', request: request.id }, request.id);
+  await settle();
+  assert.equal(call.id, 'c1');
+  socket.say('callProgress', { callId: 'c1', state: 'ringing' }, 'evt-1');
+  socket.say('callAccepted', { callId: 'c1', sdp: 'answer of 1003' }, request.id);
+  await settle();
+  assert.deepEqual(call.pc.remoteDescription, { type: 'answer', sdp: 'answer of 1003' });
+  assert.ok(Date.now() - call.answeredAt < 1000);
+
+  const stream = fakeStream();
+  call.pc.ontrack({ streams: [stream], track: stream.track });
+  assert.equal(call.remoteStream, stream);
+  socket.say('callEnded', { callId: 'c1', reason: 'normal_clearing', duration: 12, cause: 16 }, 'evt-2');
+  const end = await call.ended;
+  assert.equal(end.cause, 16);
+  assert.deepEqual(log, ['trying', 'ringing', 'established', stream, 'ended', 'normal_clearing 12']);
+  assert.equal(call.pc.signalingState, 'closed');
+  assert.equal(phone.calls.size, 0);
+  phone.close();
+});
+
+test('early media is a provisional answer, the answer follows', async () => {
+  const { phone, socket } = await registered();
+  const call = phone.call('603');
+  await settle();
+  const { id } = socket.find('call');
+  socket.say('callProgress', { callId: 'c1', state: 'early', sdp: 'early', request: id }, 'evt-1');
+  socket.say('callAccepted', { callId: 'c1', sdp: 'final' }, id);
+  await settle();
+  assert.deepEqual(call.pc.log, ['local offer', 'remote pranswer early', 'remote answer final']);
+  assert.equal(call.state, 'established');
+  phone.close();
+});
+
+test('messages of one call take effect in order, however long a description takes', async () => {
+  const { phone, socket } = await registered();
+  const call = phone.call('1003');
+  await settle();
+  const { id } = socket.find('call');
+  let open;
+  call.pc.remoteGate = new Promise((done) => (open = done));
+  const log = [];
+  call.on('state', (state) => log.push(state));
+  call.on('ended', () => log.push('event ended'));
+  socket.say('callProgress', { callId: 'c1', state: 'trying', request: id }, id);
+  socket.say('callAccepted', { callId: 'c1', sdp: 'a' }, id);
+  socket.say('iceCandidate', { callId: 'c1', candidate: { candidate: 'x' } }, 'evt-1');
+  socket.say('callEnded', { callId: 'c1', reason: 'normal_clearing', duration: 0 }, 'evt-2');
+  await settle();
+  assert.deepEqual(log, ['trying']);
+  open();
+  await settle();
+  assert.deepEqual(log, ['trying', 'established', 'ended', 'event ended']);
+  assert.deepEqual(call.pc.candidates, [{ candidate: 'x' }]);
+  phone.close();
+});
+
+test('a refused call ends with the code of the refusal', async () => {
+  const { phone, socket } = await registered();
+  const call = phone.call('486');
+  await settle();
+  const { id } = socket.find('call');
+  socket.say('callProgress', { callId: 'c1', state: 'trying', request: id }, id);
+  socket.say('error', { message: 'Busy Here', code: 486, callId: 'c1' }, id);
+  const end = await call.ended;
+  assert.deepEqual([end.reason, end.code, end.error.message, end.duration], ['call_rejected', 486, 'Busy Here', 0]);
+  assert.equal(call.state, 'ended');
+  assert.equal(socket.count('hangup'), 0);
+  phone.close();
+});
+
+test('hang up: the media stops at once, the end comes from the server', async () => {
+  const stream = fakeStream();
+  Object.defineProperty(globalThis, 'navigator', {
+    value: { mediaDevices: { getUserMedia: async () => stream } },
+    configurable: true,
+  });
+  const { phone, socket } = await registered({ audio: { echoCancellation: false } });
+  const call = await established(phone, socket);
+  assert.equal(call.state, 'established');
+  call.hangup();
+  assert.equal(call.state, 'ending');
+  assert.ok(stream.track.stopped);
+  await settle();
+  const { payload, id } = socket.find('hangup');
+  assert.deepEqual(payload, { callId: 'c1', reason: 'user_hangup' });
+  call.hangup();
+  await settle();
+  assert.equal(socket.count('hangup'), 1);
+  socket.say('callEnded', { callId: 'c1', reason: 'normal_clearing', duration: 3 }, id);
+  assert.equal((await call.ended).duration, 3);
+  phone.close();
+});
+
+test('hang up before the server has named the call: sent as soon as it has', async () => {
+  const { phone, socket } = await registered();
+  const call = phone.call('604');
+  await settle();
+  call.hangup();
+  await settle();
+  assert.equal(socket.count('hangup'), 0);
+  const request = socket.find('call').id;
+  socket.say('callProgress', { callId: 'c1', state: 'trying', request }, request);
+  await settle();
+  const { payload, id } = socket.find('hangup');
+  assert.equal(payload.callId, 'c1');
+  socket.say('error', { message: 'Request Terminated', code: 487 }, request);
+  socket.say('callEnded', { callId: 'c1', reason: 'cancelled', duration: 0, code: 487 }, id);
+  assert.equal((await call.ended).reason, 'cancelled');
+  phone.close();
+});
+
+test('hang up while the microphone is asked for: nothing is sent, the microphone is released', async () => {
+  let grant;
+  const stream = fakeStream();
+  Object.defineProperty(globalThis, 'navigator', {
+    value: { mediaDevices: { getUserMedia: () => new Promise((done) => (grant = done)) } },
+    configurable: true,
+  });
+  const { phone, socket } = await registered({ audio: undefined });
+  const call = phone.call('1003');
+  await settle();
+  assert.equal((await call.hangup()).reason, 'cancelled');
+  grant(stream);
+  await settle();
+  assert.ok(stream.track.stopped);
+  assert.equal(socket.count('call'), 0);
+  phone.close();
+});
+
+test('without a microphone an outbound call ends with media_error and the browser’s own error', async () => {
+  const fault = Object.assign(new Error('x'), { name: 'NotAllowedError' });
+  Object.defineProperty(globalThis, 'navigator', {
+    value: { mediaDevices: { getUserMedia: () => Promise.reject(fault) } },
+    configurable: true,
+  });
+  const { phone, socket } = await registered({ audio: true });
+  const end = await phone.call('1003').ended;
+  assert.equal(end.reason, 'media_error');
+  assert.equal(end.error.details, 'NotAllowedError');
+  assert.equal(end.error.cause, fault);
+  assert.equal(socket.count('call'), 0);
+  phone.close();
+});
+
+test('an answer that the browser cannot take hangs up and ends the call', async () => {
+  const { phone, socket } = await registered();
+  const call = phone.call('1003');
+  await settle();
+  const request = socket.find('call').id;
+  socket.say('callProgress', { callId: 'c1', state: 'trying', request }, request);
+  socket.say('callAccepted', { callId: 'c1', sdp: 'bad' }, request);
+  await settle();
+  const { payload, id } = socket.find('hangup');
+  assert.deepEqual(payload, { callId: 'c1', reason: 'media_error' });
+  socket.say('callEnded', { callId: 'c1', reason: 'media_error', duration: 0 }, id);
+  const end = await call.ended;
+  assert.match(end.error.message, /cannot parse/);
+  phone.close();
+});
+
+test('an inbound call: event, answer at once, established after the ack', async () => {
+  const { phone, socket } = await registered();
+  const calls = [];
+  phone.on('call', (call) => calls.push(call));
+  const invitation = { callId: 'c7', from: '1003', displayName: 'Carol', sdp: 'offer of 1003', headers: { 'X-A': 'b' } };
+  socket.say('incomingCall', invitation, 'evt-1');
+  socket.say('incomingCall', invitation, 'evt-1');
+  await settle();
+  assert.equal(calls.length, 1);
+  const [call] = calls;
+  assert.deepEqual(
+    [call.id, call.direction, call.state, call.from, call.to, call.displayName, call.headers],
+    ['c7', 'inbound', 'ringing', '1003', '5001', 'Carol', { 'X-A': 'b' }],
+  );
+  const promise = call.answer();
+  assert.equal(call.answer(), promise);
+  await settle();
+  assert.deepEqual(call.pc.log, ['remote offer offer of 1003', 'local answer']);
+  const { payload, id } = socket.find('answer');
+  assert.deepEqual(payload, { callId: 'c7', sdp: 'answer of the browser' });
+  assert.equal(call.state, 'ringing');
+  socket.say('ack', { callId: 'c7' }, id);
+  await promise;
+  assert.equal(call.state, 'established');
+  phone.close();
+});
+
+test('an inbound call without an offer: the answer carries ours', async () => {
+  const { phone, socket } = await registered();
+  const incoming = new Promise((done) => phone.on('call', done));
+  socket.say('incomingCall', { callId: 'c8', from: '1003' }, 'evt-1');
+  const call = await incoming;
+  const promise = call.answer();
+  await settle();
+  const { payload, id } = socket.find('answer');
+  assert.equal(payload.sdp, 'offer of the browser');
+  socket.say('ack', { callId: 'c8' }, id);
+  await promise;
+  socket.say('callAccepted', { callId: 'c8', sdp: 'answer in the ACK' }, 'evt-2');
+  await settle();
+  assert.deepEqual(call.pc.log, ['local offer', 'remote answer answer in the ACK']);
+  phone.close();
+});
+
+test('decline, and a caller who gives up', async () => {
+  const { phone, socket } = await registered();
+  const calls = [];
+  phone.on('call', (call) => calls.push(call));
+  socket.say('incomingCall', { callId: 'c1', from: '1', sdp: 'o' }, 'evt-1');
+  socket.say('incomingCall', { callId: 'c2', from: '2', sdp: 'o' }, 'evt-2');
+  await settle();
+  const [first, second] = calls;
+  const declined = first.hangup('declined');
+  await settle();
+  const { payload, id } = socket.find('hangup');
+  assert.deepEqual(payload, { callId: 'c1', reason: 'declined' });
+  socket.say('callEnded', { callId: 'c1', reason: 'call_rejected', duration: 0 }, id);
+  assert.equal((await declined).reason, 'call_rejected');
+  socket.say('callEnded', { callId: 'c2', reason: 'answered_elsewhere', duration: 0 }, 'evt-3');
+  assert.equal((await second.ended).reason, 'answered_elsewhere');
+  await assert.rejects(second.answer(), { name: 'RtcJsonError' });
+  assert.equal(socket.count('answer'), 0);
+  phone.close();
+});
+
+test('without a microphone an inbound call goes on ringing and can be answered later', async () => {
+  let fail = true;
+  const getUserMedia = async () => {
+    if (fail) throw new Error('unplugged');
+    return fakeStream();
+  };
+  Object.defineProperty(globalThis, 'navigator', { value: { mediaDevices: { getUserMedia } }, configurable: true });
+  const { phone, socket } = await registered({ audio: true });
+  const incoming = new Promise((done) => phone.on('call', done));
+  socket.say('incomingCall', { callId: 'c1', from: '1003', sdp: 'o' }, 'evt-1');
+  const call = await incoming;
+  await assert.rejects(call.answer(), { message: 'no microphone' });
+  assert.equal(call.state, 'ringing');
+  fail = false;
+  const promise = call.answer();
+  await settle();
+  socket.say('ack', { callId: 'c1' }, socket.find('answer').id);
+  await promise;
+  assert.equal(call.state, 'established');
+  phone.close();
+});
+
+test('an answer that comes too late rejects and ends the call', async () => {
+  const { phone, socket } = await registered();
+  const incoming = new Promise((done) => phone.on('call', done));
+  socket.say('incomingCall', { callId: 'c1', from: '1003', sdp: 'o' }, 'evt-1');
+  const call = await incoming;
+  const promise = call.answer();
+  await settle();
+  socket.say('error', { message: 'no such call', code: 404 }, socket.find('answer').id);
+  await assert.rejects(promise, { code: 404 });
+  await settle();
+  socket.say('error', { message: 'no such call', code: 404 }, socket.find('hangup').id);
+  assert.equal((await call.ended).code, 404);
+  phone.close();
+});
+
+test('a new offer of the far side is answered; hold alone is only told', async () => {
+  const { phone, socket } = await registered();
+  const call = await established(phone, socket);
+  const updates = [];
+  call.on('callUpdated', (update) => updates.push(update.remoteHold));
+  socket.say('callUpdated', { callId: 'c1', remoteHold: true }, 'evt-1');
+  socket.say('callUpdated', { callId: 'c1', remoteHold: false, sdp: 'offer 2', answerNeeded: true }, 'evt-2');
+  await settle();
+  assert.deepEqual(updates, [true, false]);
+  assert.deepEqual(call.pc.log.slice(2), ['remote offer offer 2', 'local answer']);
+  assert.deepEqual(socket.find('answer').payload, { callId: 'c1', sdp: 'answer of the browser' });
+  assert.equal(call.pc.tracks.length, 1);
+  phone.close();
+});
+
+test('servers for ICE: those of the page, then those of the registration', async () => {
+  const phone = newPhone({ iceServers: [{ urls: 'stun:a' }] });
+  const promise = phone.register();
+  accept({ iceServers: [{ urls: 'turn:b', username: 'u', credential: 'c' }] });
+  await promise;
+  const call = phone.call('1003');
+  assert.deepEqual(call.pc.config.iceServers, [{ urls: 'stun:a' }, { urls: 'turn:b', username: 'u', credential: 'c' }]);
+  phone.close();
+});
+
+test('codecs: only those that were asked for are offered; without the option the browser decides', async () => {
+  const codecs = ['audio/opus', 'audio/PCMU', 'audio/telephone-event'].map((mimeType) => ({ mimeType }));
+  globalThis.RTCRtpReceiver = { getCapabilities: () => ({ codecs }) };
+  const wanted = await registered({ codecs: ['audio/PCMU', 'audio/telephone-event'] });
+  const limited = wanted.phone.call('1003');
+  await settle();
+  assert.deepEqual(limited.pc.codecs.map((c) => c.mimeType), ['audio/PCMU', 'audio/telephone-event']);
+  wanted.phone.close();
+
+  const { phone } = await registered();
+  const call = phone.call('1003');
+  await settle();
+  assert.equal(call.pc.codecs, undefined);
+  phone.close();
+});
+
+test('candidates are sent only on wish, and not before the call has its name', async () => {
+  const quiet = await registered();
+  const silent = await established(quiet.phone, quiet.socket);
+  silent.pc.onicecandidate({ candidate: { candidate: 'a' } });
+  await settle();
+  assert.equal(quiet.socket.count('iceCandidate'), 0);
+  quiet.phone.close();
+
+  const { phone, socket } = await registered({ trickle: true });
+  const call = phone.call('1003');
+  await settle();
+  call.pc.onicecandidate({ candidate: { candidate: 'a' } });
+  await settle();
+  assert.equal(socket.count('iceCandidate'), 0);
+  const request = socket.find('call').id;
+  socket.say('callProgress', { callId: 'c1', state: 'trying', request }, request);
+  await settle();
+  call.pc.onicecandidate({ candidate: null });
+  await settle();
+  assert.deepEqual(
+    socket.sent.filter(({ type }) => type === 'iceCandidate').map(({ payload }) => payload),
+    [
+      { callId: 'c1', candidate: { candidate: 'a' } },
+      { callId: 'c1', candidate: null },
+    ],
+  );
+  phone.close();
+});
+
+test('a call without a registration ends with 401', async () => {
+  const phone = newPhone();
+  const end = await phone.call('1003').ended;
+  assert.equal(end.code, 401);
+});
+
+test('a handler that throws stops nothing and is reported', async () => {
+  const { phone, socket } = await registered();
+  const reported = new Promise((done) => process.setUncaughtExceptionCaptureCallback(done));
+  const call = phone.call('1003');
+  call.on('state', (state) => {
+    if (state === 'trying') throw new Error('fault of the page');
+  });
+  await settle();
+  const { id } = socket.find('call');
+  socket.say('callProgress', { callId: 'c1', state: 'trying', request: id }, id);
+  socket.say('callAccepted', { callId: 'c1', sdp: 'a' }, id);
+  assert.equal((await reported).message, 'fault of the page');
+  process.setUncaughtExceptionCaptureCallback(null);
+  await settle();
+  assert.equal(call.state, 'established');
+  phone.close();
+});

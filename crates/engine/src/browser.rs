@@ -1,0 +1,388 @@
+//! What a browser asks for, apart from its registration.
+
+use std::net::IpAddr;
+
+use rtc_json_protocol::{self as protocol, ClientMessage, EndReason, Request, ServerMessage};
+use rtc_json_sdp as sdp;
+use rtc_json_sip::Dialog;
+
+use crate::call::{End, ACK_WAIT, SAFETY_WAIT};
+use crate::io::{Counter, Output};
+use crate::model::{Call, Direction, Outcome, Owed, State};
+use crate::step::{Failure, Step};
+
+/// The answer to a message on a connection that is not registered, where it can be given without an agent.
+pub fn before_registration(request: &Request) -> Option<ServerMessage> {
+    match &request.message {
+        ClientMessage::Register(_) => None,
+        ClientMessage::Ping => Some(ServerMessage::Pong {}),
+        ClientMessage::Unregister => Some(ServerMessage::Unregistered {
+            dn: String::new(),
+            reason: protocol::UnregisterReason::Requested,
+        }),
+        _ => Some(not_registered().to_message(&request.id)),
+    }
+}
+
+fn not_registered() -> Failure<'static> {
+    Failure::new(401, "Not registered", "register first")
+}
+
+impl Step<'_> {
+    pub fn on_message(
+        &mut self,
+        conn: i32,
+        addr: Option<IpAddr>,
+        request: Request,
+        next_hop: Option<String>,
+    ) {
+        let Request { id, message } = request;
+        if let ClientMessage::Register(register) = message {
+            return self.register(conn, addr, &id, register, next_hop);
+        }
+        let Some(session) = self.agent.session_on(conn) else {
+            let request = Request { id, message };
+            if let Some(answer) = before_registration(&request) {
+                let text = protocol::encode(&answer, &request.id);
+                self.out.push(Output::Frame { conn, text });
+            }
+            return;
+        };
+        self.renew(session);
+        match message {
+            // repeated or not, these change nothing
+            ClientMessage::Ping => return self.note(session, &id, &ServerMessage::Pong {}),
+            ClientMessage::IceCandidate { ref call_id, .. } => {
+                // the far side connects by peer-reflexive candidates, so none is passed on
+                if self.live_call(call_id).is_none() {
+                    self.note(session, &id, &no_call(call_id).to_message(&id));
+                }
+                return;
+            }
+            _ => {}
+        }
+        if self.repeated(session, &id) {
+            return;
+        }
+        match message {
+            ClientMessage::Unregister => self.unregister(session, &id),
+            ClientMessage::Call(call) => self.call(session, &id, call, next_hop),
+            ClientMessage::Answer { call_id, sdp } => self.answer(session, &id, &call_id, &sdp),
+            ClientMessage::Hangup { call_id, reason } => {
+                self.hangup(session, &id, &call_id, reason.as_deref());
+            }
+            ClientMessage::Hold { call_id, .. }
+            | ClientMessage::Mute { call_id, .. }
+            | ClientMessage::Dtmf { call_id, .. }
+            | ClientMessage::Update { call_id, .. }
+            | ClientMessage::Transfer { call_id, .. }
+            | ClientMessage::Recording { call_id, .. } => {
+                let failure = if self.live_call(&call_id).is_some() {
+                    not_implemented()
+                } else {
+                    no_call(&call_id)
+                };
+                self.refuse(session, &id, &failure);
+            }
+            ClientMessage::Conference { .. } | ClientMessage::Message { .. } => {
+                self.refuse(session, &id, &not_implemented());
+            }
+            ClientMessage::Register(_)
+            | ClientMessage::Ping
+            | ClientMessage::IceCandidate { .. } => {}
+        }
+    }
+
+    /// The script refused a message.
+    pub fn on_refused(&mut self, conn: i32, request: Request, code: u16, reason: String) {
+        let failure = Failure::new(code, &reason, "refused by the server's rules");
+        if let ClientMessage::Register(_) = request.message {
+            return self.registration_failed(conn, &request.id, code, &reason);
+        }
+        match self.agent.session_on(conn) {
+            Some(session) => {
+                self.renew(session);
+                if !self.repeated(session, &request.id) {
+                    self.refuse(session, &request.id, &failure);
+                }
+            }
+            None => {
+                let text = protocol::encode(&failure.to_message(&request.id), &request.id);
+                self.out.push(Output::Frame { conn, text });
+            }
+        }
+    }
+
+    /// The operator ends a call.
+    pub fn on_operator_hangup(&mut self, call: &str) {
+        if let Some(call) = self.live_call(call) {
+            self.hang_up(call, End::new(EndReason::NormalClearing), 480, None);
+        }
+    }
+
+    /// Is it a retry? Then the first outcome goes out again.
+    fn repeated(&mut self, session: usize, id: &str) -> bool {
+        let s = &self.agent.sessions[session];
+        let Some(outcome) = s.outcome(id).cloned() else {
+            return false;
+        };
+        let call_of = |id: &str, step: &Self| {
+            step.agent
+                .calls
+                .iter()
+                .position(|c| c.id == id && c.state.live())
+        };
+        match outcome {
+            Outcome::Frame(text) => {
+                if let Some(conn) = s.conn {
+                    self.out.push(Output::Frame { conn, text });
+                }
+            }
+            Outcome::Accepted(call) => {
+                let message = match call_of(&call, self) {
+                    Some(index) => ServerMessage::CallAccepted {
+                        call_id: call,
+                        sdp: self.agent.calls[index].remote_sdp.clone(),
+                    },
+                    // answered and over: its `callEnded` comes or came as an event
+                    None => no_call(&call).to_message(id),
+                };
+                self.note(session, id, &message);
+            }
+            Outcome::Pending => {
+                let trying = self
+                    .agent
+                    .calls
+                    .iter()
+                    .find(|c| c.request.as_deref() == Some(id) && c.state.live())
+                    .map(|c| progress(c, protocol::ProgressState::Trying, None));
+                if let Some(message) = trying {
+                    self.note(session, id, &message);
+                }
+            }
+        }
+        true
+    }
+
+    fn call(
+        &mut self,
+        session: usize,
+        id: &str,
+        wanted: protocol::Call,
+        next_hop: Option<String>,
+    ) {
+        if self.agent.live_calls() >= self.config.max_calls {
+            let failure = Failure::new(503, "Too many calls", "max_calls_per_agent is reached");
+            return self.refuse(session, id, &failure);
+        }
+        let s = &self.agent.sessions[session];
+        let placement = sdp::Placement {
+            browser_addr: s.addr,
+            keep: None,
+        };
+        let number = s.number;
+        let name = match &wanted.display_name {
+            Some(name) => name.clone(),
+            None => s.display_name.clone(),
+        };
+        let offer = match sdp::from_browser(
+            &wanted.sdp,
+            sdp::Kind::Offer,
+            &self.config.policy,
+            &placement,
+        ) {
+            Ok(offer) => offer,
+            Err(error) => {
+                let failure = Failure::new(488, "Not Acceptable Here", error.details());
+                return self.refuse(session, id, &failure);
+            }
+        };
+        let call_id = self.random_text(16);
+        let tag = self.random_text(10);
+        let uri = format!(
+            "sip:{}@{}",
+            rtc_json_sip::escape_user(&wanted.to),
+            self.config.domain
+        );
+        let dialog = Dialog::outgoing(
+            &call_id,
+            &tag,
+            &self.name_addr(&name),
+            &format!("<{uri}>"),
+            &uri,
+        );
+        let call = Call {
+            id: call_id.clone(),
+            direction: Direction::Out,
+            state: State::Trying,
+            session: Some(number),
+            peer: wanted.to,
+            peer_name: None,
+            own: self.agent.dn.clone(),
+            request: Some(id.to_owned()),
+            dialog,
+            invite_cseq: 0,
+            provisional: false,
+            cancel: Owed::No,
+            bye: Owed::No,
+            answered: 0,
+            invite_tx: None,
+            offerless: false,
+            ack_owed: false,
+            candidates: Some(sdp::candidates(&offer.text)),
+            local_sdp: offer.text,
+            remote_sdp: String::new(),
+            remote_hold: false,
+            next_hop,
+            started_at: self.now,
+            ringing_at: 0,
+            answered_at: 0,
+            started_unix: self.unix_now,
+            deadline: self.now + SAFETY_WAIT,
+            end: None,
+        };
+        let message = progress(&call, protocol::ProgressState::Trying, None);
+        self.agent.calls.push(call);
+        self.agent.sessions[session].set_outcome(id, Outcome::Pending);
+        self.note(session, id, &message);
+        self.out.push(Output::Count(Counter::CallsOut));
+        self.invite(self.agent.calls.len() - 1, "");
+    }
+
+    fn answer(&mut self, session: usize, id: &str, call_id: &str, answer: &str) {
+        let number = self.agent.sessions[session].number;
+        let Some(call) = self.live_call(call_id) else {
+            return self.refuse(session, id, &no_call(call_id));
+        };
+        let c = &self.agent.calls[call];
+        if c.direction == Direction::In && c.session.is_some_and(|owner| owner != number) {
+            let failure = Failure::new(409, "Conflict", "answered elsewhere").of_call(call_id);
+            return self.refuse(session, id, &failure);
+        }
+        if c.state != State::Incoming {
+            let failure =
+                Failure::new(409, "Conflict", "this call does not wait for an answer")
+                    .of_call(call_id);
+            return self.refuse(session, id, &failure);
+        }
+        let Some(tx) = c.invite_tx else {
+            return self.refuse(session, id, &no_call(call_id));
+        };
+        let kind = if c.offerless {
+            sdp::Kind::Offer
+        } else {
+            sdp::Kind::Answer
+        };
+        let placement = sdp::Placement {
+            browser_addr: self.agent.sessions[session].addr,
+            keep: None,
+        };
+        let filtered = match sdp::from_browser(answer, kind, &self.config.policy, &placement) {
+            Ok(filtered) => filtered,
+            Err(error) => {
+                // the call goes on ringing: another answer may do better
+                let failure = Failure::new(488, "Not Acceptable Here", error.details())
+                    .of_call(call_id);
+                return self.refuse(session, id, &failure);
+            }
+        };
+        let now = self.now;
+        let c = &mut self.agent.calls[call];
+        c.session = Some(number);
+        c.state = State::Answering;
+        c.answered_at = now;
+        c.deadline = now + ACK_WAIT;
+        c.candidates = Some(sdp::candidates(&filtered.text));
+        c.local_sdp.clone_from(&filtered.text);
+        let tag = c.dialog.local_tag.clone();
+        let elsewhere = ServerMessage::CallEnded {
+            call_id: call_id.to_owned(),
+            reason: EndReason::AnsweredElsewhere,
+            duration: 0,
+            code: None,
+            cause: None,
+            timings: None,
+        };
+        self.outcome(
+            session,
+            id,
+            &ServerMessage::Ack {
+                call_id: Some(call_id.to_owned()),
+            },
+        );
+        for other in 0..self.agent.sessions.len() {
+            if other != session {
+                self.event(other, &elsewhere);
+            }
+        }
+        self.out.push(Output::Count(Counter::CallsAnswered));
+        let headers = format!(
+            "{}{}Content-Type: application/sdp\r\n",
+            self.contact_header(),
+            crate::inbound::ALLOW
+        );
+        self.reply(tx, true, 200, &tag, headers, filtered.text);
+    }
+
+    fn hangup(&mut self, session: usize, id: &str, call_id: &str, reason: Option<&str>) {
+        let Some(call) = self.live_call(call_id) else {
+            return self.refuse(session, id, &no_call(call_id));
+        };
+        let (end, reject) = match (self.agent.calls[call].state, reason) {
+            (State::Incoming, Some("busy")) => (End::with_code(EndReason::UserBusy, 486), 486),
+            (State::Incoming, _) => (End::with_code(EndReason::CallRejected, 603), 603),
+            (State::Trying | State::Ringing, _) => (End::with_code(EndReason::Cancelled, 487), 0),
+            _ => (End::new(EndReason::NormalClearing), 0),
+        };
+        self.hang_up(call, end, reject, Some((session, id)));
+    }
+
+    /// From or To with a display name.
+    pub fn name_addr(&self, name: &str) -> String {
+        let uri = format!(
+            "<sip:{}@{}>",
+            rtc_json_sip::escape_user(&self.agent.dn),
+            self.config.domain
+        );
+        match rtc_json_sip::quote_display(name) {
+            Ok(quoted) if !name.is_empty() => format!("{quoted} {uri}"),
+            _ => uri,
+        }
+    }
+
+    /// Where requests of the far side reach this agent.
+    pub fn contact_header(&self) -> String {
+        format!("Contact: <{}>\r\n", self.contact_uri())
+    }
+
+    pub fn contact_uri(&self) -> String {
+        format!(
+            "sip:{}@{}",
+            rtc_json_sip::escape_user(&self.agent.dn),
+            self.config.contact
+        )
+    }
+}
+
+/// `callProgress` of an outbound call.
+pub(crate) fn progress(
+    call: &Call,
+    state: protocol::ProgressState,
+    sdp: Option<String>,
+) -> ServerMessage {
+    ServerMessage::CallProgress {
+        call_id: call.id.clone(),
+        state,
+        sdp,
+        request: call.request.clone(),
+    }
+}
+
+/// The same answer for a call that does not exist and for one of another agent.
+pub(crate) fn no_call(call_id: &str) -> Failure<'_> {
+    Failure::new(404, "No such call", "").of_call(call_id)
+}
+
+fn not_implemented() -> Failure<'static> {
+    Failure::new(501, "Not Implemented", "this server does not offer that yet")
+}

@@ -1,0 +1,308 @@
+//! What both kinds of call share: how they end, and the timers.
+
+use rtc_json_protocol::{CallSnapshot, EndReason, ServerMessage, Timings};
+
+use crate::io::{Counter, Handle, Output, Purpose, SipRequest};
+use crate::model::{Call, Direction, Owed, ServerTx, State};
+use crate::step::{Failure, Step};
+
+/// 64*T1 (RFC 3261, section 17.1.1.2): how long a 200 waits for its ACK.
+pub(crate) const ACK_WAIT: u64 = 32_000;
+/// By then tm has ended every transaction of ours, answered or not; only a lost one is still waited for.
+pub(crate) const SAFETY_WAIT: u64 = 200_000;
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    pub reason: EndReason,
+    /// SIP status; 0 for none.
+    pub code: u16,
+    /// Q.850 cause; 0 for none.
+    pub cause: u16,
+}
+
+impl End {
+    pub fn new(reason: EndReason) -> Self {
+        End {
+            reason,
+            code: 0,
+            cause: 0,
+        }
+    }
+
+    pub fn with_code(reason: EndReason, code: u16) -> Self {
+        End {
+            reason,
+            code,
+            cause: 0,
+        }
+    }
+}
+
+impl Call {
+    /// Whole seconds since the answer; 0 if there was none.
+    pub fn duration(&self, now: u64) -> u64 {
+        match self.answered_at {
+            0 => 0,
+            at => now.saturating_sub(at) / 1000,
+        }
+    }
+}
+
+impl Step<'_> {
+    /// The call with that id, if the browsers know of it.
+    pub fn live_call(&self, id: &str) -> Option<usize> {
+        self.agent
+            .calls
+            .iter()
+            .position(|c| c.id == id && c.state.live())
+    }
+
+    /// Takes a call back on the SIP side, as its state demands. The browsers are not told here. The call may be gone
+    /// afterwards, so its index is no longer valid.
+    ///
+    /// `reject`: status for a call that still rings here.
+    pub fn release(&mut self, call: usize, reject: u16) {
+        let c = &mut self.agent.calls[call];
+        match c.state {
+            State::Trying | State::Ringing => {
+                c.state = State::Cancelling;
+                c.deadline = self.now + SAFETY_WAIT;
+                if c.provisional {
+                    c.cancel = Owed::Sent;
+                    let (call_id, cseq) = (c.dialog.call_id.clone(), c.invite_cseq);
+                    self.out.push(Output::Cancel { call_id, cseq });
+                } else {
+                    c.cancel = Owed::Waiting;
+                }
+            }
+            State::Incoming => {
+                let tag = c.dialog.local_tag.clone();
+                if let Some(tx) = c.invite_tx.take() {
+                    self.reply(tx, true, reject, &tag, String::new(), String::new());
+                }
+                self.agent.calls.remove(call);
+            }
+            State::Answering => {
+                // RFC 3261, section 15: the callee sends no BYE before the ACK
+                c.state = State::Terminating;
+                c.bye = Owed::Waiting;
+            }
+            State::Established => self.send_bye(call),
+            State::Cancelling | State::Terminating => {}
+        }
+    }
+
+    /// Tells the browsers that a call is over and hands its record out. The call itself stays where it is.
+    ///
+    /// `by`: session and request that asked for it, if one did.
+    pub fn tell_end(&mut self, call: usize, end: End, by: Option<(usize, &str)>) {
+        let c = &self.agent.calls[call];
+        let answered = c.answered_at != 0;
+        let message = self.ended_message(c, &end);
+        let id = c.id.clone();
+        let record = self.record(c, &end);
+        if !answered {
+            if let (Some(request), Some(owner)) = (c.request.clone(), self.owner(call)) {
+                let failure = Failure {
+                    cause: Some(end.cause).filter(|c| *c != 0),
+                    ..Failure::new(
+                        if end.code == 0 { 487 } else { end.code },
+                        rtc_json_sip::reason_phrase(if end.code == 0 { 487 } else { end.code }),
+                        end.reason.as_str(),
+                    )
+                }
+                .of_call(&id);
+                self.refuse(owner, &request, &failure);
+            }
+        }
+        let told: Vec<usize> = match self.agent.calls[call].session {
+            Some(_) => self.owner(call).into_iter().collect(),
+            None => (0..self.agent.sessions.len()).collect(),
+        };
+        for session in told {
+            if by.is_none_or(|(asking, _)| asking != session) {
+                self.event(session, &message);
+            }
+        }
+        if let Some((session, request)) = by {
+            self.outcome(session, request, &message);
+        }
+        self.agent.calls[call].end = Some(end.reason);
+        self.out.push(Output::CallEnded(Box::new(record)));
+        if !answered {
+            self.out.push(Output::Count(Counter::CallsFailed));
+        }
+    }
+
+    /// Ends a call on both sides.
+    pub fn hang_up(&mut self, call: usize, end: End, reject: u16, by: Option<(usize, &str)>) {
+        self.tell_end(call, end, by);
+        self.release(call, reject);
+    }
+
+    /// The call failed or was ended by the far side: nothing is left to do in SIP.
+    pub fn finish(&mut self, call: usize, end: End) {
+        if self.agent.calls[call].state.live() {
+            self.tell_end(call, end, None);
+        }
+        self.agent.calls.remove(call);
+    }
+
+    /// The session that has the call.
+    pub fn owner(&self, call: usize) -> Option<usize> {
+        self.agent.calls[call]
+            .session
+            .and_then(|number| self.agent.session(number))
+    }
+
+    /// Sends BYE now and waits for its answer.
+    pub fn send_bye(&mut self, call: usize) {
+        let now = self.now;
+        let c = &mut self.agent.calls[call];
+        c.state = State::Terminating;
+        c.bye = Owed::Sent;
+        c.answered = 0;
+        c.deadline = now + SAFETY_WAIT;
+        self.bye_request(call, "");
+    }
+
+    /// A BYE with the next CSeq; `authorization` is a header line or empty.
+    pub fn bye_request(&mut self, call: usize, authorization: &str) {
+        let c = &mut self.agent.calls[call];
+        c.dialog.local_cseq += 1;
+        let headers = format!("{}{authorization}", c.dialog.route_headers());
+        let request = SipRequest {
+            method: "BYE",
+            uri: c.dialog.request_uri().to_owned(),
+            from: c.dialog.local_uri.clone(),
+            from_tag: c.dialog.local_tag.clone(),
+            to: c.dialog.remote_uri.clone(),
+            to_tag: c.dialog.remote_tag.clone(),
+            call_id: c.dialog.call_id.clone(),
+            cseq: c.dialog.local_cseq,
+            next_hop: c.dialog.next_hop().to_owned(),
+            headers,
+            body: String::new(),
+            handle: Handle {
+                dn: self.agent.dn.clone(),
+                purpose: Purpose::Bye,
+                call: c.id.clone(),
+                cseq: c.dialog.local_cseq,
+            },
+        };
+        self.out.push(Output::Request(Box::new(request)));
+    }
+
+    /// Answers a request that tm holds.
+    pub fn reply(
+        &mut self,
+        tx: ServerTx,
+        invite: bool,
+        code: u16,
+        to_tag: &str,
+        headers: String,
+        body: String,
+    ) {
+        self.out.push(Output::Reply(crate::io::SipReply {
+            tx,
+            invite,
+            code,
+            reason: rtc_json_sip::reason_phrase(code),
+            to_tag: to_tag.to_owned(),
+            headers,
+            body,
+        }));
+    }
+
+    /// What a browser that comes back has to know of a call.
+    pub fn snapshot(&self, session: u32) -> Vec<CallSnapshot> {
+        self.agent
+            .calls
+            .iter()
+            .filter(|c| c.state.live() && c.session.is_none_or(|owner| owner == session))
+            .map(|c| CallSnapshot {
+                call_id: c.id.clone(),
+                direction: match c.direction {
+                    Direction::Out => "out",
+                    Direction::In => "in",
+                },
+                state: match c.state {
+                    State::Trying => "trying",
+                    State::Ringing if c.remote_sdp.is_empty() => "ringing",
+                    State::Ringing => "early",
+                    State::Incoming => "incoming",
+                    _ => "established",
+                },
+                from: match c.direction {
+                    Direction::Out => self.agent.dn.clone(),
+                    Direction::In => c.peer.clone(),
+                },
+                to: match c.direction {
+                    Direction::Out => c.peer.clone(),
+                    Direction::In => c.own.clone(),
+                },
+                display_name: c.peer_name.clone(),
+                sdp: Some(c.remote_sdp.clone()).filter(|s| !s.is_empty()),
+                hold: false,
+                remote_hold: c.remote_hold,
+                since: c.duration(self.now),
+                request: c.request.clone(),
+            })
+            .collect()
+    }
+
+    /// What the time did to the calls.
+    pub fn tick_calls(&mut self) {
+        let mut call = 0;
+        while call < self.agent.calls.len() {
+            let c = &self.agent.calls[call];
+            if c.deadline == 0 || c.deadline > self.now {
+                call += 1;
+                continue;
+            }
+            let before = self.agent.calls.len();
+            match c.state {
+                State::Incoming => {
+                    let end = End::with_code(EndReason::NoAnswer, 480);
+                    self.hang_up(call, end, 480, None);
+                }
+                State::Answering => {
+                    // RFC 3261, section 13.3.1.4: no ACK came, so BYE ends what may have begun
+                    let end = End::with_code(EndReason::Timeout, 408);
+                    self.tell_end(call, end, None);
+                    self.send_bye(call);
+                }
+                State::Terminating if self.agent.calls[call].bye == Owed::Waiting => {
+                    self.send_bye(call);
+                }
+                State::Trying | State::Ringing => {
+                    self.finish(call, End::with_code(EndReason::Timeout, 408));
+                }
+                State::Cancelling | State::Terminating => {
+                    self.agent.calls.remove(call);
+                }
+                State::Established => self.agent.calls[call].deadline = 0,
+            }
+            if self.agent.calls.len() == before {
+                call += 1;
+            }
+        }
+    }
+
+    fn ended_message(&self, call: &Call, end: &End) -> ServerMessage {
+        let since = |at: u64| (at != 0).then(|| at.saturating_sub(call.started_at));
+        ServerMessage::CallEnded {
+            call_id: call.id.clone(),
+            reason: end.reason,
+            duration: call.duration(self.now),
+            code: Some(end.code).filter(|c| *c != 0),
+            cause: Some(end.cause).filter(|c| *c != 0),
+            timings: Some(Timings {
+                ringing: since(call.ringing_at),
+                answered: since(call.answered_at),
+            })
+            .filter(|t| t.ringing.is_some() || t.answered.is_some()),
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! The record of one agent: everything that outlives a step.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use rtc_json_protocol::EndReason;
+use rtc_json_sdp::Candidates;
+use rtc_json_sip::{Challenge, Dialog, Ha1};
+use serde::{Deserialize, Serialize};
+
+/// Outcomes of requests that a session remembers, so that a retry with the same id gets the first one again.
+const OUTCOMES: usize = 16;
+/// Events that a session remembers for a browser that comes back.
+const JOURNAL: usize = 16;
+
+/// One DN with all that belongs to it: browsers, calls, registration.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Agent {
+    /// The directory number; also the user part of every SIP URI of this agent.
+    pub dn: String,
+    /// Name for From, as the last browser gave it.
+    pub display_name: String,
+    /// Registered browsers, oldest first.
+    pub sessions: Vec<Session>,
+    /// Browsers whose `register` has no outcome yet.
+    pub pending: Vec<Pending>,
+    /// Calls, oldest first, including those whose end the browser knows already but SIP does not.
+    pub calls: Vec<Call>,
+    /// The registration at the upstream registrar.
+    pub upstream: Upstream,
+    /// Number that the next session gets.
+    pub next_session: u32,
+}
+
+/// One browser (one WebSocket at a time, several over its life).
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Session {
+    /// Number within the agent.
+    pub number: u32,
+    /// Secret with which the same browser resumes (128 bits).
+    pub token: String,
+    /// The WebSocket connection; none while the browser is away.
+    pub conn: Option<i32>,
+    /// The browser's address as its WebSocket shows it.
+    pub addr: Option<std::net::IpAddr>,
+    /// Name that this browser gave.
+    pub display_name: String,
+    /// When the connection was lost; 0 while there is one.
+    pub detached_at: u64,
+    /// Number of the first event that the browser missed, while it is away.
+    pub missed_from: u64,
+    /// Registration time in seconds, renewed by every message.
+    pub expires: u32,
+    /// When the registration ends unless the browser says something.
+    pub expires_at: u64,
+    /// Number of the next event (`evt-N`).
+    pub next_event: u64,
+    /// Outcomes of the last requests.
+    pub outcomes: VecDeque<(String, Outcome)>,
+    /// The last events that no snapshot can tell again: (number, time, frame).
+    pub journal: VecDeque<(u64, u64, String)>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("number", &self.number)
+            .field("conn", &self.conn)
+            .field("detached_at", &self.detached_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Nothing yet.
+    Pending,
+    /// This frame was sent.
+    Frame(String),
+    /// `callAccepted` for this call; the answer is read from the call again.
+    Accepted(String),
+}
+
+impl Session {
+    /// Is a connection there?
+    pub fn attached(&self) -> bool {
+        self.conn.is_some()
+    }
+
+    /// Notes the outcome of a request; the oldest one is forgotten.
+    pub fn set_outcome(&mut self, id: &str, outcome: Outcome) {
+        if let Some(slot) = self.outcomes.iter_mut().find(|(known, _)| known == id) {
+            slot.1 = outcome;
+            return;
+        }
+        if self.outcomes.len() == OUTCOMES {
+            self.outcomes.pop_front();
+        }
+        self.outcomes.push_back((id.to_owned(), outcome));
+    }
+
+    /// The outcome of a request, if it is remembered.
+    pub fn outcome(&self, id: &str) -> Option<&Outcome> {
+        self.outcomes
+            .iter()
+            .find(|(known, _)| known == id)
+            .map(|(_, outcome)| outcome)
+    }
+
+    /// Keeps an event for a browser that comes back; `older_than` drops what is too old to matter.
+    pub fn remember(&mut self, event: u64, now: u64, older_than: u64, frame: &str) {
+        self.forget(older_than);
+        if self.journal.len() == JOURNAL {
+            self.journal.pop_front();
+        }
+        self.journal.push_back((event, now, frame.to_owned()));
+    }
+
+    /// Drops events from before that time.
+    pub fn forget(&mut self, older_than: u64) {
+        while self
+            .journal
+            .front()
+            .is_some_and(|(_, at, _)| *at < older_than)
+        {
+            self.journal.pop_front();
+        }
+    }
+}
+
+/// A `register` under way.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Pending {
+    /// Its connection.
+    pub conn: i32,
+    /// Address of the browser.
+    pub addr: Option<std::net::IpAddr>,
+    /// Id of the request.
+    pub request: String,
+    /// Name that the browser gave.
+    pub display_name: String,
+    /// Seconds that it asked for.
+    pub expires: u32,
+    /// The clear password, only until the realm is known: dropped with the first challenge.
+    pub password: Option<String>,
+    /// What is kept of it.
+    pub ha1: Ha1,
+    /// CSeq of the REGISTER that is under way for it; 0 in local mode.
+    pub cseq: u32,
+    /// Challenges answered so far.
+    pub answered: u8,
+    /// Next hop that the script chose.
+    pub next_hop: Option<String>,
+    /// When it is given up.
+    pub deadline: u64,
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending")
+            .field("conn", &self.conn)
+            .field("request", &self.request)
+            .field("cseq", &self.cseq)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The agent's binding at the registrar.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Upstream {
+    /// Call-ID of all its REGISTERs (RFC 3261, section 10.2).
+    pub call_id: String,
+    /// CSeq of the last REGISTER sent.
+    pub cseq: u32,
+    /// From tag of its REGISTERs.
+    pub tag: String,
+    /// HA1 that the registrar accepted last; also answers challenges of other requests.
+    pub ha1: Ha1,
+    /// The last challenge, so that a refresh need not be challenged again.
+    pub challenge: Option<Challenge>,
+    /// How often its nonce was used.
+    pub nonce_count: u32,
+    /// Is there a binding?
+    pub bound: bool,
+    /// When the registrar forgets it.
+    pub expires_at: u64,
+    /// When to send the next REGISTER; 0 for never.
+    pub refresh_at: u64,
+    /// CSeq of a REGISTER of the server's own (refresh or removal) that is under way; 0 for none.
+    pub in_flight: u32,
+    /// Challenges answered in the refresh under way.
+    pub answered: u8,
+    /// Is the one under way a removal?
+    pub removing: bool,
+    /// Next hop that the script chose for the registration.
+    pub next_hop: Option<String>,
+}
+
+/// Who started a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Direction {
+    /// The browser did.
+    Out,
+    /// The far side did.
+    In,
+}
+
+/// Where a call stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// Out: INVITE sent, nothing but 100 heard.
+    Trying,
+    /// Out: 18x heard.
+    Ringing,
+    /// Out: the browser hung up before an answer and knows that the call is over; the INVITE still has to end.
+    Cancelling,
+    /// In: rings in the browsers.
+    Incoming,
+    /// In: 200 sent, ACK not seen yet.
+    Answering,
+    /// Both sides talk.
+    Established,
+    /// The browser knows that the call is over; BYE is owed (as soon as the ACK comes) or under way.
+    Terminating,
+}
+
+impl State {
+    /// Is the call alive for the browser?
+    pub fn live(self) -> bool {
+        !matches!(self, State::Cancelling | State::Terminating)
+    }
+}
+
+/// A server transaction that tm holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerTx {
+    /// Index in tm's table.
+    pub index: u32,
+    /// Label in that entry.
+    pub label: u32,
+}
+
+/// One call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Call {
+    /// The `callId` of the protocol.
+    pub id: String,
+    /// Who started it.
+    pub direction: Direction,
+    /// Where it stands.
+    pub state: State,
+    /// The session that has the media; none while it rings in all of them.
+    pub session: Option<u32>,
+    /// Number of the far side.
+    pub peer: String,
+    /// Its name, if it has one.
+    pub peer_name: Option<String>,
+    /// The number that was called (in) or that calls (out): the agent's side.
+    pub own: String,
+    /// Id of the browser's `call`.
+    pub request: Option<String>,
+    /// SIP dialog. Outbound, before the answer: remote tag empty.
+    pub dialog: Dialog,
+    /// CSeq of the INVITE under way (ours).
+    pub invite_cseq: u32,
+    /// Has any provisional reply come? Only then a CANCEL may be sent (RFC 3261, section 9.1).
+    pub provisional: bool,
+    /// CANCEL was sent or is owed.
+    pub cancel: Owed,
+    /// BYE was sent or is owed.
+    pub bye: Owed,
+    /// Challenges answered so far for the request under way.
+    pub answered: u8,
+    /// The INVITE (initial or later) of the far side that waits for our answer.
+    pub invite_tx: Option<ServerTx>,
+    /// The INVITE of the far side had no offer.
+    pub offerless: bool,
+    /// A 200 to an INVITE in the dialog waits for its ACK.
+    pub ack_owed: bool,
+    /// Last SDP that went to the SIP side.
+    pub local_sdp: String,
+    /// Last SDP from the SIP side, as the browser gets it.
+    pub remote_sdp: String,
+    /// Candidate lines and address that every later offer repeats.
+    pub candidates: Option<Candidates>,
+    /// Is the far side holding?
+    pub remote_hold: bool,
+    /// Next hop that the script chose.
+    pub next_hop: Option<String>,
+    /// When it began.
+    pub started_at: u64,
+    /// First 18x (out), 0 for none.
+    pub ringing_at: u64,
+    /// Answer, 0 for none.
+    pub answered_at: u64,
+    /// Unix time of the beginning, milliseconds.
+    pub started_unix: u64,
+    /// When the state ends by itself; 0 for never.
+    pub deadline: u64,
+    /// How it ended, once the browser knows.
+    pub end: Option<EndReason>,
+}
+
+/// A request that may have to wait before it can be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Owed {
+    /// Not wanted.
+    #[default]
+    No,
+    /// Wanted, not allowed yet.
+    Waiting,
+    /// Sent.
+    Sent,
+}
+
+impl Agent {
+    /// A new, empty record.
+    pub fn new(dn: &str) -> Self {
+        Agent {
+            dn: dn.to_owned(),
+            next_session: 1,
+            ..Agent::default()
+        }
+    }
+
+    /// Reads a record from the arena.
+    ///
+    /// # Errors
+    /// [`RecordError`] when the bytes are not a record of this version.
+    pub fn decode(record: &[u8]) -> Result<Self, RecordError> {
+        postcard::from_bytes(record).map_err(|_| RecordError)
+    }
+
+    /// Writes the record for the arena, into a buffer that can be used again.
+    ///
+    /// # Errors
+    /// [`RecordError`] when it cannot be encoded.
+    pub fn encode(&self, buffer: Vec<u8>) -> Result<Vec<u8>, RecordError> {
+        postcard::to_extend(self, buffer).map_err(|_| RecordError)
+    }
+
+    /// Is there nothing left worth keeping?
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+            && self.pending.is_empty()
+            && self.calls.is_empty()
+            && !self.upstream.bound
+            && self.upstream.in_flight == 0
+    }
+
+    /// The session on a connection.
+    pub fn session_on(&self, conn: i32) -> Option<usize> {
+        self.sessions.iter().position(|s| s.conn == Some(conn))
+    }
+
+    /// The session with a number.
+    pub fn session(&self, number: u32) -> Option<usize> {
+        self.sessions.iter().position(|s| s.number == number)
+    }
+
+    /// Calls that the browsers know of.
+    pub fn live_calls(&self) -> usize {
+        self.calls.iter().filter(|c| c.state.live()).count()
+    }
+
+    /// When the next timer of this record runs out; `u64::MAX` for never.
+    pub fn due(&self, resume_grace: u64) -> u64 {
+        let sessions = self.sessions.iter().map(|s| {
+            if s.attached() {
+                s.expires_at
+            } else {
+                s.detached_at + resume_grace
+            }
+        });
+        let calls = self.calls.iter().map(|c| c.deadline).filter(|d| *d != 0);
+        let pending = self.pending.iter().map(|p| p.deadline);
+        let refresh = Some(self.upstream.refresh_at).filter(|at| *at != 0);
+        sessions
+            .chain(calls)
+            .chain(pending)
+            .chain(refresh)
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+}
+
+/// The bytes are not a record of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a record of an agent")]
+pub struct RecordError;

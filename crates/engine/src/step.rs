@@ -1,0 +1,219 @@
+//! One step: the working set, the dispatch, and what goes to the browsers.
+
+use rand_core::RngCore;
+use rtc_json_protocol::{self as protocol, ServerMessage};
+
+use crate::config::Config;
+use crate::io::{CallRecord, Counter, Input, Output};
+use crate::model::{Agent, Call, Direction, Outcome};
+
+/// Alphabet of ids and tags: 64 letters that need no escape in a SIP token or URI.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// What a step may know beside the agent: settings, time, entropy.
+pub struct Env<'a> {
+    /// Settings.
+    pub config: &'a Config,
+    /// Milliseconds of a clock that never jumps and outlives a restart of Kamailio (CLOCK_BOOTTIME).
+    pub now: u64,
+    /// Unix time in milliseconds, for records only.
+    pub unix_now: u64,
+    /// Source of entropy; must be fit for secrets.
+    pub rng: &'a mut dyn RngCore,
+}
+
+/// Lets one thing happen to an agent. The record is changed in place; what has to be done comes back in its order.
+///
+/// The caller commits the record before it does anything of it, and commits nothing if this panics.
+pub fn step(agent: &mut Agent, input: Input<'_>, env: &mut Env<'_>) -> Vec<Output> {
+    let mut step = Step {
+        agent,
+        config: env.config,
+        now: env.now,
+        unix_now: env.unix_now,
+        rng: env.rng,
+        out: Vec::with_capacity(4),
+    };
+    match input {
+        Input::Message {
+            conn,
+            addr,
+            request,
+            next_hop,
+        } => step.on_message(conn, addr, request, next_hop),
+        Input::Refused {
+            conn,
+            request,
+            code,
+            reason,
+        } => step.on_refused(conn, request, code, reason),
+        Input::Closed { conn } => step.on_closed(conn),
+        Input::Ha1 { conn, found } => step.on_ha1(conn, found),
+        Input::SipRequest { message, user, tx } => step.on_sip_request(message, user, tx),
+        Input::SipReply {
+            handle,
+            code,
+            message,
+        } => step.on_sip_reply(handle, code, message),
+        Input::NotSent { handle } => step.on_sip_reply(handle, 503, None),
+        Input::NotReplied { tx } => step.on_not_replied(tx),
+        Input::HangUp { call } => step.on_operator_hangup(&call),
+        Input::Tick => step.on_tick(),
+        Input::Restarted => step.on_restarted(),
+    }
+    step.out
+}
+
+/// The working set of one step.
+pub(crate) struct Step<'s> {
+    pub agent: &'s mut Agent,
+    pub config: &'s Config,
+    pub now: u64,
+    pub unix_now: u64,
+    pub rng: &'s mut dyn RngCore,
+    pub out: Vec<Output>,
+}
+
+/// An `error` message in the making.
+pub(crate) struct Failure<'f> {
+    pub code: u16,
+    pub message: &'f str,
+    pub details: &'f str,
+    pub call: Option<&'f str>,
+    pub cause: Option<u16>,
+    pub retryable: bool,
+}
+
+impl<'f> Failure<'f> {
+    pub fn new(code: u16, message: &'f str, details: &'f str) -> Self {
+        Failure {
+            code,
+            message,
+            details,
+            call: None,
+            cause: None,
+            retryable: matches!(code, 408 | 480 | 500 | 503 | 504),
+        }
+    }
+
+    pub fn of_call(self, call: &'f str) -> Self {
+        Failure {
+            call: Some(call),
+            ..self
+        }
+    }
+
+    pub fn to_message(&self, request: &str) -> ServerMessage {
+        ServerMessage::Error {
+            message: self.message.to_owned(),
+            code: self.code,
+            details: Some(self.details.to_owned()).filter(|d| !d.is_empty()),
+            call_id: self.call.map(str::to_owned),
+            request: Some(request.to_owned()),
+            cause: self.cause,
+            retryable: self.retryable.then_some(true),
+        }
+    }
+}
+
+impl Step<'_> {
+    /// A random text of `len` letters, six bits each.
+    pub fn random_text(&mut self, len: usize) -> String {
+        let mut bytes = vec![0u8; len];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
+            .iter()
+            .map(|b| char::from(ALPHABET[usize::from(b & 63)]))
+            .collect()
+    }
+
+    /// Sends the outcome of a request and remembers it for a retry.
+    pub fn outcome(&mut self, session: usize, request: &str, message: &ServerMessage) {
+        let text = protocol::encode(message, request);
+        let s = &mut self.agent.sessions[session];
+        let conn = s.conn;
+        match message {
+            // the answer is large and stands in the call anyway
+            ServerMessage::CallAccepted { call_id, .. } => {
+                s.set_outcome(request, Outcome::Accepted(call_id.clone()));
+            }
+            _ => s.set_outcome(request, Outcome::Frame(text.clone())),
+        }
+        if let Some(conn) = conn {
+            self.out.push(Output::Frame { conn, text });
+        }
+    }
+
+    /// Sends something that is neither an outcome to remember nor an event, under the id of a request.
+    pub fn note(&mut self, session: usize, request: &str, message: &ServerMessage) {
+        if let Some(conn) = self.agent.sessions[session].conn {
+            self.out.push(Output::Frame {
+                conn,
+                text: protocol::encode(message, request),
+            });
+        }
+    }
+
+    /// Sends an `error` as the outcome of a request.
+    pub fn refuse(&mut self, session: usize, request: &str, failure: &Failure<'_>) {
+        self.out.push(Output::Count(Counter::Errors));
+        self.outcome(session, request, &failure.to_message(request));
+    }
+
+    /// Sends an event under the session's next number.
+    pub fn event(&mut self, session: usize, message: &ServerMessage) {
+        let s = &mut self.agent.sessions[session];
+        let number = s.next_event;
+        s.next_event += 1;
+        let text = protocol::encode(message, &format!("evt-{number}"));
+        // all else a snapshot of the calls tells again
+        if matches!(message, ServerMessage::CallEnded { .. }) {
+            let older_than = self.now.saturating_sub(2 * self.config.resume_grace);
+            s.remember(number, self.now, older_than, &text);
+        }
+        if let Some(conn) = s.conn {
+            self.out.push(Output::Frame { conn, text });
+        }
+    }
+
+    /// Sends an event to every session that a call concerns: its own, or all while it rings in all.
+    pub fn event_of_call(&mut self, call: usize, message: &ServerMessage) {
+        match self.agent.calls[call].session {
+            Some(number) => {
+                if let Some(session) = self.agent.session(number) {
+                    self.event(session, message);
+                }
+            }
+            None => {
+                for session in 0..self.agent.sessions.len() {
+                    self.event(session, message);
+                }
+            }
+        }
+    }
+
+    /// What is left of a call for its record.
+    pub fn record(&self, call: &Call, end: &crate::call::End) -> CallRecord {
+        let (from, to) = match call.direction {
+            Direction::Out => (self.agent.dn.clone(), call.peer.clone()),
+            Direction::In => (call.peer.clone(), call.own.clone()),
+        };
+        let since = |at: u64| at.saturating_sub(call.started_at);
+        CallRecord {
+            id: call.id.clone(),
+            sip_call_id: call.dialog.call_id.clone(),
+            dn: self.agent.dn.clone(),
+            direction: call.direction,
+            from,
+            to,
+            reason: end.reason,
+            code: end.code,
+            cause: end.cause,
+            started: call.started_unix,
+            duration: call.duration(self.now),
+            answered: call.answered_at != 0,
+            ring_after: since(call.ringing_at),
+            answer_after: since(call.answered_at),
+        }
+    }
+}

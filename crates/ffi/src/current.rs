@@ -1,0 +1,117 @@
+//! What the routing script can ask about: the message or the ended call that this process is at.
+//!
+//! Process-local: a worker handles one event at a time, and `$rtcj(...)` speaks of that one.
+
+use std::cell::RefCell;
+use std::hint::black_box;
+use std::net::IpAddr;
+
+use rtc_json_engine::{CallRecord, Direction};
+use rtc_json_protocol::{variable, Request};
+
+/// A message that stands open.
+pub struct Open {
+    /// Its connection.
+    pub conn: i32,
+    /// Address of the browser.
+    pub addr: Option<IpAddr>,
+    /// DN of the connection, or the one that a `register` names.
+    pub dn: String,
+    /// The message; none once it was acted on.
+    pub request: Option<Request>,
+    /// The frame, for variables.
+    frame: Vec<u8>,
+}
+
+impl Open {
+    /// Opens a message; the frame is copied.
+    pub fn new(conn: i32, addr: Option<IpAddr>, dn: String, request: Request, frame: &[u8]) -> Self {
+        Open {
+            conn,
+            addr,
+            dn,
+            request: Some(request),
+            frame: frame.to_vec(),
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // it may hold a password
+        self.frame.fill(0);
+        black_box(&self.frame);
+    }
+}
+
+thread_local! {
+    static OPEN: RefCell<Option<Open>> = const { RefCell::new(None) };
+    static CALL: RefCell<Option<CallRecord>> = const { RefCell::new(None) };
+    static VALUE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Puts the open message in place, or takes it away.
+pub fn set_open(open: Option<Open>) -> Option<Open> {
+    OPEN.with(|slot| slot.replace(open))
+}
+
+/// Takes the open message's request, to act on it once.
+pub fn take_request() -> Option<(i32, Option<IpAddr>, Request)> {
+    OPEN.with(|slot| {
+        let mut slot = slot.borrow_mut();
+        let open = slot.as_mut()?;
+        Some((open.conn, open.addr, open.request.take()?))
+    })
+}
+
+/// Runs something during which `$rtcj(call.*)` speaks of that call.
+pub fn with_call(record: CallRecord, run: impl FnOnce()) {
+    let before = CALL.with(|slot| slot.replace(Some(record)));
+    run();
+    CALL.with(|slot| slot.replace(before));
+}
+
+/// The value of `$rtcj(name)`; what it points to is valid until the next call.
+pub fn value(name: &str) -> Option<(*const u8, usize)> {
+    let found = match name.strip_prefix("call.") {
+        Some(field) => CALL.with(|slot| slot.borrow().as_ref().and_then(|c| of_call(c, field))),
+        None => OPEN.with(|slot| slot.borrow().as_ref().and_then(|o| of_message(o, name))),
+    }?;
+    VALUE.with(|slot| {
+        let mut slot = slot.borrow_mut();
+        *slot = found;
+        Some((slot.as_ptr(), slot.len()))
+    })
+}
+
+fn of_message(open: &Open, name: &str) -> Option<String> {
+    match name {
+        "dn" => Some(open.dn.clone()),
+        "conn" => Some(open.conn.to_string()),
+        "addr" => open.addr.map(|a| a.to_string()),
+        _ => variable(&open.frame, name),
+    }
+}
+
+fn of_call(call: &CallRecord, field: &str) -> Option<String> {
+    Some(match field {
+        "id" => call.id.clone(),
+        "sip_call_id" => call.sip_call_id.clone(),
+        "dn" => call.dn.clone(),
+        "direction" => match call.direction {
+            Direction::In => "in".to_owned(),
+            Direction::Out => "out".to_owned(),
+        },
+        "from" => call.from.clone(),
+        "to" => call.to.clone(),
+        "reason" => call.reason.as_str().to_owned(),
+        "code" => call.code.to_string(),
+        "cause" => call.cause.to_string(),
+        "started" => (call.started / 1000).to_string(),
+        "duration" => call.duration.to_string(),
+        "answered" => u8::from(call.answered).to_string(),
+        "ring_after" => call.ring_after.to_string(),
+        "answer_after" => call.answer_after.to_string(),
+        _ => return None,
+    })
+}

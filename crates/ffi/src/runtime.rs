@@ -1,0 +1,714 @@
+//! From an event to its effects: lock the agent, decode, step, encode, commit, unlock, carry out.
+//!
+//! What a step wants done is done after the unlock, because tm may call back at once. Frames alone keep their order
+//! across processes: the place in the queue is taken under the lock and given up when they are sent ([`Turn`]).
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rand_core::OsRng;
+use rtc_json_engine::{
+    self as engine, Agent, Counter, Env, Handle, Input, Output, Purpose, ServerTx, SipReply,
+    TableUnavailable,
+};
+use rtc_json_protocol::{self as protocol, Limits, Request, ServerMessage};
+use rtc_json_sip::Message;
+use rtc_json_store::{Arena, Error as StoreError, Guard};
+use serde::{Deserialize, Serialize};
+
+use crate::host::{Ha1Answer, Host, Level};
+use crate::stats::Stat;
+
+/// Everything that a process needs; made before the fork and never changed.
+pub struct Runtime {
+    /// Kamailio.
+    pub host: Host,
+    /// Settings of the engine.
+    pub config: engine::Config,
+    /// Limits of messages.
+    pub limits: Limits,
+    /// Log each message?
+    pub log_messages: bool,
+    /// The records.
+    pub arena: Arena,
+    /// Tells this start of Kamailio from earlier ones.
+    pub start: u64,
+}
+
+/// An agent's record with the start of Kamailio that wrote it: what an earlier one wrote is told of the restart first.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    start: u64,
+    agent: Agent,
+}
+
+/// What is known of a connection: whose it is, and how often it sent rubbish.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Connection {
+    /// Start of Kamailio that it belongs to; connection numbers begin again with each.
+    start: u64,
+    /// The DN that registered on it; empty for none.
+    pub dn: String,
+    /// Malformed frames in the window.
+    bad: u8,
+    /// Beginning of the window.
+    bad_since: u64,
+}
+
+/// An event that does not belong to any agent, or could not be handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// There is no such agent.
+    NoAgent,
+    /// The arena is full.
+    Full,
+    /// The step panicked, or its record could not be read or written.
+    Broken,
+}
+
+/// Ten malformed frames within this time close a connection.
+const BAD_WINDOW: u64 = 10_000;
+const BAD_LIMIT: u8 = 10;
+/// How often a full arena must not keep a step from ending calls: this share stays free for agents that exist already.
+const RESERVE: u64 = 16;
+
+/// What a step left to do for which agent.
+type Next = VecDeque<(String, Input<'static>)>;
+
+impl Runtime {
+    /// Milliseconds of a clock that does not jump and outlives the process.
+    pub fn now() -> u64 {
+        clock(libc::CLOCK_BOOTTIME)
+    }
+
+    fn unix_now() -> u64 {
+        clock(libc::CLOCK_REALTIME)
+    }
+
+    /// Lets something happen to an agent and carries out all that follows from it.
+    ///
+    /// # Errors
+    /// [`Failed`] when the event itself was not handled; nothing was committed or sent for it then.
+    pub fn drive(&self, dn: &str, input: Input<'_>, create: bool) -> Result<(), Failed> {
+        let mut next = Next::new();
+        self.step(dn, input, create, &mut next)?;
+        while let Some((dn, input)) = next.pop_front() {
+            if let Err(failed) = self.step(&dn, input, false, &mut next) {
+                if failed != Failed::NoAgent {
+                    self.host
+                        .log(Level::Error, &format!("{dn}: a follow-up failed: {failed:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn step(
+        &self,
+        dn: &str,
+        input: Input<'_>,
+        create: bool,
+        next: &mut Next,
+    ) -> Result<(), Failed> {
+        let key = agent_key(dn);
+        let mut guard = match create {
+            true if self.short_of_space() && !self.arena.contains(&key) => {
+                return Err(self.full(dn))
+            }
+            true => self
+                .arena
+                .lock_or_create(&key)
+                .map_err(|error| self.store_failed(dn, &error))?,
+            false => self
+                .arena
+                .lock(&key)
+                .map_err(|error| self.store_failed(dn, &error))?
+                .ok_or(Failed::NoAgent)?,
+        };
+        let outputs = self.locked_step(dn, input, &mut guard)?;
+        let turn = outputs
+            .iter()
+            .any(|o| matches!(o, Output::Frame { .. }))
+            .then(|| guard.turn());
+        drop(guard);
+        if let Some(mut turn) = turn {
+            turn.wait();
+            self.send_frames(dn, &outputs, next);
+        }
+        self.carry_out(dn, outputs, next);
+        Ok(())
+    }
+
+    fn locked_step(
+        &self,
+        dn: &str,
+        input: Input<'_>,
+        guard: &mut Guard<'_>,
+    ) -> Result<Vec<Output>, Failed> {
+        let (mut agent, start) = self.decode(dn, guard.record());
+        let before = gauges(&agent);
+        let now = Self::now();
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let mut rng = OsRng;
+            let mut env = Env {
+                config: &self.config,
+                now,
+                unix_now: Self::unix_now(),
+                rng: &mut rng,
+            };
+            let mut outputs = Vec::new();
+            if start != self.start {
+                outputs = engine::step(&mut agent, Input::Restarted, &mut env);
+            }
+            outputs.extend(engine::step(&mut agent, input, &mut env));
+            outputs
+        }));
+        let Ok(outputs) = result else {
+            self.count(Stat::StepFailures);
+            self.host
+                .log(Level::Error, &format!("{dn}: a step failed; nothing of it was kept"));
+            return Err(Failed::Broken);
+        };
+        if agent.is_empty() {
+            guard.remove();
+        } else {
+            let due = agent.due(self.config.resume_grace);
+            let stored = Stored {
+                start: self.start,
+                agent,
+            };
+            let record = postcard::to_stdvec(&stored).map_err(|_| Failed::Broken)?;
+            guard
+                .commit(&record, due)
+                .map_err(|error| self.store_failed(dn, &error))?;
+            agent = stored.agent;
+        }
+        let after = gauges(&agent);
+        for (stat, before, after) in [
+            (Stat::Agents, before.0, after.0),
+            (Stat::Sessions, before.1, after.1),
+            (Stat::Calls, before.2, after.2),
+        ] {
+            // wrapping: a gauge goes down as well
+            self.stat(stat)
+                .fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        }
+        Ok(outputs)
+    }
+
+    /// Reads a record. One that cannot be read is given up: better a new registration than a DN that never works again.
+    fn decode(&self, dn: &str, record: &[u8]) -> (Agent, u64) {
+        if record.is_empty() {
+            return (Agent::new(dn), self.start);
+        }
+        match postcard::from_bytes::<Stored>(record) {
+            Ok(stored) => (stored.agent, stored.start),
+            Err(_) => {
+                self.host
+                    .log(Level::Error, &format!("{dn}: the record cannot be read; it is dropped"));
+                (Agent::new(dn), self.start)
+            }
+        }
+    }
+
+    /// Reads an agent without changing it.
+    pub fn look(&self, dn: &str) -> Option<Agent> {
+        let guard = self.arena.lock(&agent_key(dn)).ok()??;
+        let record = guard.record().to_vec();
+        drop(guard);
+        let stored = postcard::from_bytes::<Stored>(&record).ok()?;
+        Some(stored.agent)
+    }
+
+    /// Shows every agent.
+    pub fn each_agent(&self, mut show: impl FnMut(&Agent)) {
+        let listed = self.arena.for_each(|key, record| {
+            if key.starts_with(b"a/") {
+                if let Ok(stored) = postcard::from_bytes::<Stored>(record) {
+                    show(&stored.agent);
+                }
+            }
+        });
+        self.listed(listed);
+    }
+
+    fn listed(&self, listed: Result<(), StoreError>) {
+        if let Err(error) = listed {
+            self.host.log(Level::Error, &format!("records cannot be listed: {error}"));
+        }
+    }
+
+    fn send_frames(&self, dn: &str, outputs: &[Output], next: &mut Next) {
+        for output in outputs {
+            let Output::Frame { conn, text } = output else {
+                continue;
+            };
+            if self.log_messages {
+                self.log_message(dn, *conn, '>', frame_type(text), text.len());
+            }
+            if self.host.ws_send(*conn, text) {
+                self.count(Stat::FramesOut);
+            } else {
+                next.push_back((dn.to_owned(), Input::Closed { conn: *conn }));
+            }
+        }
+    }
+
+    fn carry_out(&self, dn: &str, outputs: Vec<Output>, next: &mut Next) {
+        for output in outputs {
+            match output {
+                Output::Frame { .. } => {}
+                Output::Close {
+                    conn,
+                    status,
+                    reason,
+                } => self.host.ws_close(conn, status, reason),
+                Output::Request(request) => {
+                    if !self.host.request(&request) {
+                        let handle = request.handle;
+                        next.push_back((handle.dn.clone(), Input::NotSent { handle }));
+                    }
+                }
+                Output::Cancel { call_id, cseq } => {
+                    if !self.host.cancel(&call_id, cseq) {
+                        // the final reply was faster; it is handled as such
+                        self.host.log(
+                            Level::Info,
+                            &format!("{dn}: nothing to cancel for Call-ID {call_id}"),
+                        );
+                    }
+                }
+                Output::Reply(reply) => {
+                    if !self.host.reply(&reply) && reply.invite && reply.code >= 200 {
+                        let tx = reply.tx;
+                        next.push_back((dn.to_owned(), Input::NotReplied { tx }));
+                    }
+                }
+                Output::LookUp { conn } => {
+                    let found = match self.host.ha1(dn, &self.config.realm) {
+                        Ha1Answer::Found(ha1) => Ok(Some(ha1)),
+                        Ha1Answer::Unknown => Ok(None),
+                        Ha1Answer::Failed => Err(TableUnavailable),
+                    };
+                    next.push_back((dn.to_owned(), Input::Ha1 { conn, found }));
+                }
+                Output::CallEnded(record) => crate::current::with_call(*record, || {
+                    self.host.call_ended();
+                }),
+                Output::Count(counter) => self.count(Stat::from(counter)),
+            }
+        }
+    }
+
+    // ---- frames
+
+    /// Handles a parsed message of a browser.
+    pub fn message(&self, conn: i32, addr: Option<IpAddr>, request: Request, event: Event) {
+        let is_register = matches!(request.message, protocol::ClientMessage::Register(_));
+        let id = request.id.clone();
+        let dn = if is_register {
+            match self.claim(conn, &request) {
+                Ok(dn) => dn,
+                Err(error) => return self.answer(conn, &id, &error),
+            }
+        } else {
+            self.dn_of(conn)
+        };
+        let unknown = || match engine::before_registration(&request) {
+            Some(answer) => self.answer(conn, &id, &answer),
+            None => self.answer(conn, &id, &failure(&id, 400, "Bad request", "dn expected")),
+        };
+        if dn.is_empty() {
+            return unknown();
+        }
+        let input = match event.clone() {
+            Event::Act { next_hop } => Input::Message {
+                conn,
+                addr,
+                request: request.clone(),
+                next_hop,
+            },
+            Event::Refuse { code, reason } => Input::Refused {
+                conn,
+                request: request.clone(),
+                code,
+                reason,
+            },
+        };
+        match self.drive(&dn, input, is_register) {
+            Ok(()) => {}
+            Err(Failed::NoAgent) => unknown(),
+            Err(Failed::Full) if is_register => self.answer(
+                conn,
+                &id,
+                &ServerMessage::RegistrationFailed {
+                    reason: "the server is full".to_owned(),
+                    code: 503,
+                },
+            ),
+            Err(Failed::Full) => self.answer(
+                conn,
+                &id,
+                &failure(&id, 503, "Service Unavailable", "the server is full"),
+            ),
+            Err(Failed::Broken) => {
+                self.answer(conn, &id, &failure(&id, 500, "Internal error", ""));
+            }
+        }
+    }
+
+    /// Notes whose connection it is, before anything is done for it.
+    fn claim(&self, conn: i32, request: &Request) -> Result<String, ServerMessage> {
+        let protocol::ClientMessage::Register(register) = &request.message else {
+            return Ok(String::new());
+        };
+        let id = &request.id;
+        let Some(dn) = register.dn.clone() else {
+            return Err(failure(id, 400, "Bad request", "payload.dn: expected a string"));
+        };
+        let owner = self.dn_of(conn);
+        if owner == dn {
+            return Ok(dn);
+        }
+        let registered = !owner.is_empty()
+            && self
+                .look(&owner)
+                .is_some_and(|agent| agent.session_on(conn).is_some());
+        if registered {
+            let details = "this connection is registered for another DN: unregister first";
+            return Err(failure(id, 409, "Conflict", details));
+        }
+        self.with_connection(conn, |connection| connection.dn.clone_from(&dn))
+            .map_err(|_| failure(id, 503, "Service Unavailable", "the server is full"))?;
+        Ok(dn)
+    }
+
+    /// A frame that does not parse: told so, and closed after the tenth.
+    pub fn bad_frame(&self, conn: i32, bad: &protocol::BadFrame) {
+        self.count(Stat::BadFrames);
+        let id = bad.id.as_deref().unwrap_or("evt-0");
+        self.answer(conn, id, &bad.error());
+        if bad.kind != protocol::BadKind::Malformed {
+            return;
+        }
+        let now = Self::now();
+        let mut count = 0;
+        // a full arena must not keep rubbish flowing
+        let counted = self.with_connection(conn, |connection| {
+            if now.saturating_sub(connection.bad_since) > BAD_WINDOW {
+                connection.bad = 0;
+                connection.bad_since = now;
+            }
+            connection.bad = connection.bad.saturating_add(1);
+            count = connection.bad;
+        });
+        if counted.is_err() || count >= BAD_LIMIT {
+            self.host.log(
+                Level::Warning,
+                &format!("connection {conn}: closed for malformed frames"),
+            );
+            self.host.ws_close(conn, 1008, "malformed frames");
+        }
+    }
+
+    /// A connection is gone.
+    pub fn closed(&self, conn: i32) {
+        let dn = self.dn_of(conn);
+        if let Ok(Some(mut guard)) = self.arena.lock(&connection_key(conn)) {
+            guard.remove();
+        }
+        if !dn.is_empty() {
+            // an agent that is gone has no session to lose
+            let _gone = self.drive(&dn, Input::Closed { conn }, false);
+        }
+    }
+
+    /// Sends a message outside any session.
+    fn answer(&self, conn: i32, id: &str, message: &ServerMessage) {
+        let text = protocol::encode(message, id);
+        if self.log_messages {
+            self.log_message("", conn, '>', frame_type(&text), text.len());
+        }
+        if self.host.ws_send(conn, &text) {
+            self.count(Stat::FramesOut);
+        }
+    }
+
+    /// The DN that registered on a connection; empty for none.
+    pub fn dn_of(&self, conn: i32) -> String {
+        let Ok(Some(guard)) = self.arena.lock(&connection_key(conn)) else {
+            return String::new();
+        };
+        match postcard::from_bytes::<Connection>(guard.record()) {
+            Ok(connection) if connection.start == self.start => connection.dn,
+            _ => String::new(),
+        }
+    }
+
+    fn with_connection(
+        &self,
+        conn: i32,
+        change: impl FnOnce(&mut Connection),
+    ) -> Result<(), StoreError> {
+        let mut guard = self.arena.lock_or_create(&connection_key(conn))?;
+        let mut connection = postcard::from_bytes::<Connection>(guard.record())
+            .ok()
+            .filter(|c| c.start == self.start)
+            .unwrap_or_default();
+        connection.start = self.start;
+        change(&mut connection);
+        match postcard::to_stdvec(&connection) {
+            Ok(record) => guard.commit(&record, rtc_json_store::NEVER),
+            Err(_) => Ok(()),
+        }
+    }
+
+    // ---- SIP
+
+    /// Is there an agent for SIP requests to that user?
+    pub fn wanted(&self, dn: &str) -> bool {
+        self.arena.contains(&agent_key(dn))
+            && self
+                .look(dn)
+                .is_some_and(|agent| !agent.sessions.is_empty() || !agent.calls.is_empty())
+    }
+
+    /// Handles a SIP request; false if there is no agent for it after all.
+    pub fn sip_request(
+        &self,
+        dn: &str,
+        user: &str,
+        message: &Message<'_>,
+        tx: Option<ServerTx>,
+    ) -> bool {
+        let invite = message.method() == Some("INVITE");
+        if invite && self.short_of_space() {
+            self.full(dn);
+            if let Some(tx) = tx {
+                self.reply(tx, invite, 503, "Service Unavailable");
+            }
+            return true;
+        }
+        match self.drive(dn, Input::SipRequest { message, user, tx }, false) {
+            Ok(()) => true,
+            Err(Failed::NoAgent) => false,
+            Err(failed) => {
+                let (code, reason) = match failed {
+                    Failed::Full => (503, "Service Unavailable"),
+                    _ => (500, "Server Internal Error"),
+                };
+                if let Some(tx) = tx {
+                    self.reply(tx, invite, code, reason);
+                }
+                true
+            }
+        }
+    }
+
+    /// Handles a reply to a request of ours.
+    pub fn sip_reply(&self, handle: Handle, code: u16, message: Option<&Message<'_>>) {
+        let dn = handle.dn.clone();
+        let again = handle.clone();
+        let input = Input::SipReply {
+            handle,
+            code,
+            message,
+        };
+        if self.drive(&dn, input, false).is_ok() {
+            return;
+        }
+        // Nobody will ever use this call: what was accepted must be ended, or it stays half-made.
+        if let (Purpose::Invite, Some(message)) = (again.purpose, message) {
+            if let Some(request) = engine::end_stray(&again, code, message) {
+                self.host.request(&request);
+            }
+        }
+    }
+
+    fn reply(&self, tx: ServerTx, invite: bool, code: u16, reason: &'static str) {
+        self.host.reply(&SipReply {
+            tx,
+            invite,
+            code,
+            reason,
+            to_tag: String::new(),
+            headers: String::new(),
+            body: String::new(),
+        });
+    }
+
+    // ---- time
+
+    /// Steps every agent whose time has come.
+    pub fn tick(&self) {
+        let mut due = Vec::new();
+        self.arena.due(Self::now(), &mut due);
+        for key in due {
+            if let Some(dn) = key.strip_prefix(b"a/").and_then(|k| std::str::from_utf8(k).ok()) {
+                // one that has gone meanwhile has no timers
+                let _gone = self.drive(dn, Input::Tick, false);
+            }
+        }
+    }
+
+    /// Once after a start: tells every agent of it, and forgets connections of before.
+    pub fn after_start(&self) {
+        let mut agents = Vec::new();
+        let mut connections = Vec::new();
+        let listed = self.arena.for_each(|key, record| {
+            if let Some(dn) = key.strip_prefix(b"a/") {
+                agents.push(String::from_utf8_lossy(dn).into_owned());
+            } else if postcard::from_bytes::<Connection>(record).map_or(true, |c| c.start != self.start) {
+                connections.push(key.to_vec());
+            }
+        });
+        self.listed(listed);
+        for key in connections {
+            if let Ok(Some(mut guard)) = self.arena.lock(&key) {
+                let stale = postcard::from_bytes::<Connection>(guard.record())
+                    .map_or(true, |c| c.start != self.start);
+                if stale {
+                    guard.remove();
+                }
+            }
+        }
+        for dn in agents {
+            let _gone = self.drive(&dn, Input::Tick, false);
+        }
+    }
+
+    /// Counts agents, sessions and calls anew: the gauges of a process that was killed may be off.
+    pub fn recount(&self) {
+        let mut sum = (0, 0, 0);
+        self.each_agent(|agent| {
+            let (agents, sessions, calls) = gauges(agent);
+            sum = (sum.0 + agents, sum.1 + sessions, sum.2 + calls);
+        });
+        self.stat(Stat::Agents).store(sum.0, Ordering::Relaxed);
+        self.stat(Stat::Sessions).store(sum.1, Ordering::Relaxed);
+        self.stat(Stat::Calls).store(sum.2, Ordering::Relaxed);
+    }
+
+    // ---- figures
+
+    /// The cell of a statistic.
+    pub fn stat(&self, stat: Stat) -> &AtomicU64 {
+        self.arena.counter(stat as usize)
+    }
+
+    /// Adds one.
+    pub fn count(&self, stat: Stat) {
+        self.stat(stat).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes a message in the log: who, where, which way, what, how long. Never what is in it.
+    pub fn log_message(&self, dn: &str, conn: i32, way: char, what: &str, len: usize) {
+        self.host.log(
+            Level::Info,
+            &format!("message {way} {what} dn={dn} conn={conn} bytes={len}"),
+        );
+    }
+
+    fn short_of_space(&self) -> bool {
+        let usage = self.arena.usage();
+        usage.free_bytes * RESERVE < usage.capacity
+    }
+
+    fn full(&self, dn: &str) -> Failed {
+        self.count(Stat::ArenaFull);
+        self.host.log(
+            Level::Error,
+            &format!("{dn}: the arena is full: raise arena_size"),
+        );
+        Failed::Full
+    }
+
+    fn store_failed(&self, dn: &str, error: &StoreError) -> Failed {
+        if matches!(error, StoreError::Full) {
+            return self.full(dn);
+        }
+        self.host.log(Level::Error, &format!("{dn}: {error}"));
+        Failed::Broken
+    }
+}
+
+/// What to do with a message.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Act on it.
+    Act {
+        /// Next hop that the script chose.
+        next_hop: Option<String>,
+    },
+    /// The script refused it.
+    Refuse {
+        /// SIP status.
+        code: u16,
+        /// Text for the browser.
+        reason: String,
+    },
+}
+
+fn failure(request: &str, code: u16, message: &str, details: &str) -> ServerMessage {
+    ServerMessage::Error {
+        message: message.to_owned(),
+        code,
+        details: Some(details.to_owned()),
+        call_id: None,
+        request: Some(request.to_owned()),
+        cause: None,
+        retryable: matches!(code, 500 | 503).then_some(true),
+    }
+}
+
+fn agent_key(dn: &str) -> Vec<u8> {
+    [b"a/", dn.as_bytes()].concat()
+}
+
+fn connection_key(conn: i32) -> Vec<u8> {
+    format!("c/{conn}").into_bytes()
+}
+
+/// Agents with a session, sessions, calls.
+fn gauges(agent: &Agent) -> (u64, u64, u64) {
+    (
+        u64::from(!agent.sessions.is_empty()),
+        agent.sessions.len() as u64,
+        agent.live_calls() as u64,
+    )
+}
+
+/// The type of a frame that we made ourselves: `{"type":"…"`.
+fn frame_type(text: &str) -> &str {
+    text.split('"').nth(3).unwrap_or_default()
+}
+
+fn clock(which: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place for the answer; both clocks exist on every Linux that Kamailio runs on
+    unsafe { libc::clock_gettime(which, &mut time) };
+    u64::try_from(time.tv_sec).unwrap_or_default() * 1000
+        + u64::try_from(time.tv_nsec).unwrap_or_default() / 1_000_000
+}
+
+/// Counters of the engine among the statistics.
+impl From<Counter> for Stat {
+    fn from(counter: Counter) -> Self {
+        match counter {
+            Counter::Registered => Stat::Registered,
+            Counter::RegisterFailed => Stat::RegisterFailed,
+            Counter::Resumed => Stat::Resumed,
+            Counter::SessionsLost => Stat::SessionsLost,
+            Counter::CallsOut => Stat::CallsOut,
+            Counter::CallsIn => Stat::CallsIn,
+            Counter::CallsAnswered => Stat::CallsAnswered,
+            Counter::CallsFailed => Stat::CallsFailed,
+            Counter::Errors => Stat::Errors,
+        }
+    }
+}

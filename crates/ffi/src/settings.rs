@@ -1,0 +1,253 @@
+//! Module parameters: checked once, at start, with an error that says what to write instead.
+
+use std::path::PathBuf;
+
+use rtc_json_engine::{Config, OverLimit, RegisterMode};
+use rtc_json_protocol::Limits;
+use rtc_json_sdp::Policy;
+use rtc_json_sip::{valid_host_port, Uri};
+
+use crate::host::{rtc_json_config_t, text};
+
+/// A parameter that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadSetting {
+    /// A text that is not one of the allowed ones.
+    #[error("{name}: '{value}' is not known; write one of: {allowed}")]
+    Choice {
+        /// Parameter.
+        name: &'static str,
+        /// What stood there.
+        value: String,
+        /// What may stand there.
+        allowed: &'static str,
+    },
+    /// A number out of its range.
+    #[error("{name}: {value} is out of range; write a number from {low} to {high} ({unit})")]
+    Range {
+        /// Parameter.
+        name: &'static str,
+        /// What stood there.
+        value: i64,
+        /// Smallest allowed.
+        low: i64,
+        /// Largest allowed.
+        high: i64,
+        /// Unit.
+        unit: &'static str,
+    },
+    /// A text of the wrong form.
+    #[error("{name}: '{value}' cannot be used; write {instead}")]
+    Form {
+        /// Parameter.
+        name: &'static str,
+        /// What stood there.
+        value: String,
+        /// An example.
+        instead: &'static str,
+    },
+    /// Something that has to be there is not.
+    #[error("{name} is missing; write {instead}")]
+    Missing {
+        /// Parameter.
+        name: &'static str,
+        /// An example.
+        instead: &'static str,
+    },
+    /// The codec list.
+    #[error("codecs: {0}")]
+    Codecs(String),
+}
+
+/// All parameters, checked.
+pub struct Settings {
+    /// For the engine.
+    pub engine: Config,
+    /// For messages.
+    pub limits: Limits,
+    /// Where the arena lies.
+    pub arena_path: PathBuf,
+    /// Its size in bytes.
+    pub arena_size: u64,
+    /// Log each message?
+    pub log_messages: bool,
+}
+
+impl Settings {
+    /// Checks what Kamailio read.
+    ///
+    /// # Errors
+    /// [`BadSetting`] names the first parameter that cannot be used and what to write.
+    ///
+    /// # Safety
+    /// The strings in `raw` must be readable for the length of the call.
+    pub unsafe fn new(raw: &rtc_json_config_t) -> Result<Self, BadSetting> {
+        // SAFETY: the caller's promise, for each string of `raw`
+        let read = |value| unsafe { text(value) }.trim().to_owned();
+        let mode = read(raw.register_mode);
+        let register_mode = match mode.as_str() {
+            "upstream" => RegisterMode::Upstream,
+            "local" => RegisterMode::Local,
+            _ => {
+                return Err(BadSetting::Choice {
+                    name: "register_mode",
+                    value: mode,
+                    allowed: "upstream, local",
+                })
+            }
+        };
+        let over = read(raw.over_limit);
+        let over_limit = match over.as_str() {
+            "refuse" => OverLimit::Refuse,
+            "replace" => OverLimit::Replace,
+            _ => {
+                return Err(BadSetting::Choice {
+                    name: "over_limit",
+                    value: over,
+                    allowed: "refuse, replace",
+                })
+            }
+        };
+        let contact = read(raw.contact);
+        if !valid_host_port(&contact) {
+            return Err(BadSetting::Form {
+                name: "contact",
+                value: contact,
+                instead: "host:port of a SIP socket of this Kamailio, as in 192.0.2.10:5060",
+            });
+        }
+        let proxy = read(raw.outbound_proxy);
+        let next_hop = match (proxy.is_empty(), register_mode) {
+            (true, RegisterMode::Upstream) => {
+                return Err(BadSetting::Missing {
+                    name: "outbound_proxy",
+                    instead: "the SIP URI of the registrar, as in sip:asterisk.example:5060",
+                })
+            }
+            // calls between agents of this Kamailio come back in as SIP
+            (true, RegisterMode::Local) => format!("sip:{contact}"),
+            (false, _) => proxy,
+        };
+        let host = match Uri::parse(&next_hop) {
+            Ok(uri) if !uri.host.is_empty() => uri.host.to_owned(),
+            _ => {
+                return Err(BadSetting::Form {
+                    name: "outbound_proxy",
+                    value: next_hop,
+                    instead: "a SIP URI, as in sip:asterisk.example:5060",
+                })
+            }
+        };
+        let domain = match read(raw.domain) {
+            domain if domain.is_empty() => host,
+            domain => domain,
+        };
+        if !valid_host_port(&domain) {
+            return Err(BadSetting::Form {
+                name: "domain",
+                value: domain,
+                instead: "a host name or address, as in pbx.example",
+            });
+        }
+        let realm = read(raw.realm);
+        if realm.is_empty() && register_mode == RegisterMode::Local {
+            return Err(BadSetting::Missing {
+                name: "realm",
+                instead: "the realm for which the ha1 column was computed, as in pbx.example",
+            });
+        }
+        if realm.contains(['"', '\\']) || realm.chars().any(char::is_control) {
+            return Err(BadSetting::Form {
+                name: "realm",
+                value: realm,
+                instead: "a text without quotes, backslashes and control characters",
+            });
+        }
+        let mut policy = Policy::parse(&read(raw.codecs))
+            .map_err(|error| BadSetting::Codecs(error.to_string()))?;
+        policy.require_dtls = raw.require_dtls != 0;
+        let dn_extra = read(raw.dn_chars);
+        if dn_extra
+            .chars()
+            .any(|c| !c.is_ascii_graphic() || "<>\"@:;?\\/ ".contains(c))
+        {
+            return Err(BadSetting::Form {
+                name: "dn_chars",
+                value: dn_extra,
+                instead: "the characters allowed beside letters and digits, as in ._+*#-",
+            });
+        }
+        let arena_path = PathBuf::from(read(raw.arena_path));
+        if !arena_path.is_absolute() {
+            return Err(BadSetting::Form {
+                name: "arena_path",
+                value: arena_path.display().to_string(),
+                instead: "the path of a file on a tmpfs, as in /dev/shm/rtc_json.arena",
+            });
+        }
+        let arena_size = range("arena_size", raw.arena_size, 1, 1 << 20, "megabytes")?;
+        let max_frame = range(
+            "max_frame",
+            raw.max_frame.into(),
+            1024,
+            1 << 20,
+            "bytes",
+        )?;
+        let max_calls = range("max_calls_per_agent", raw.max_calls_per_agent.into(), 1, 64, "calls")?;
+        let max_sessions = range(
+            "max_sessions_per_agent",
+            raw.max_sessions_per_agent.into(),
+            1,
+            64,
+            "sessions",
+        )?;
+        let grace = range("resume_grace", raw.resume_grace.into(), 1, 3600, "seconds")?;
+        let expires = range("expires", raw.expires.into(), 30, 86_400, "seconds")?;
+        let ring = range("ring_timeout", raw.ring_timeout.into(), 5, 3600, "seconds")?;
+        let unsigned = |n: i64| usize::try_from(n).unwrap_or_default();
+        let seconds = |n: i64| u64::try_from(n).unwrap_or_default() * 1000;
+        Ok(Settings {
+            engine: Config {
+                next_hop,
+                register_mode,
+                contact,
+                domain,
+                realm,
+                server_name: read(raw.server_name),
+                policy,
+                max_calls: unsigned(max_calls),
+                max_sessions: unsigned(max_sessions),
+                over_limit,
+                resume_grace: seconds(grace),
+                expires: u32::try_from(expires).unwrap_or_default(),
+                ring_timeout: seconds(ring),
+            },
+            limits: Limits {
+                max_frame: unsigned(max_frame),
+                dn_extra,
+            },
+            arena_path,
+            arena_size: u64::try_from(arena_size).unwrap_or_default() << 20,
+            log_messages: raw.log_messages != 0,
+        })
+    }
+}
+
+fn range(
+    name: &'static str,
+    value: i64,
+    low: i64,
+    high: i64,
+    unit: &'static str,
+) -> Result<i64, BadSetting> {
+    if (low..=high).contains(&value) {
+        return Ok(value);
+    }
+    Err(BadSetting::Range {
+        name,
+        value,
+        low,
+        high,
+        unit,
+    })
+}

@@ -1,0 +1,306 @@
+/* rtc_json_tm.c: SIP by way of tm. Requests of the core, CANCEL, replies of the core, and requests that come in.
+ *
+ * tm keeps a "current transaction" for each process. Whatever moves it here puts it back, else tm releases or even frees
+ * the transaction that the process is working on.
+ */
+#include <limits.h>
+#include <string.h>
+
+#include "core/dprint.h"
+#include "core/error.h"
+#include "core/ip_addr.h"
+#include "core/locking.h"
+#include "core/mem/shm_mem.h"
+#include "core/parser/parse_cseq.h"
+#include "core/parser/parse_to.h"
+#include "core/parser/parse_uri.h"
+#include "core/sr_module.h"
+#include "core/timer_ticks.h"
+#include "core/ut.h"
+#include "modules/sl/sl.h"
+#include "modules/tm/tm_load.h"
+
+#include "rtc_json_mod.h"
+
+/* The caller's transaction outlives the ring timeout of the core by this much: the core answers, not tm. Seconds. */
+#define HOLD_MARGIN 15
+/* Timer H: how long to wait for the ACK to a final reply (RFC 3261, table 4: 64 * T1). Seconds. */
+#define TIMER_H 32
+#define REPLY_LOCKS 64
+
+/* Parameter of the tm callbacks, in shared memory: any worker may get the reply. */
+typedef struct handle
+{
+	int done; /* the final reply was given to the core */
+	size_t len;
+	char text[];
+} handle_t;
+
+typedef struct current
+{
+	struct cell *t;
+	int branch;
+} current_t;
+
+static struct tm_binds tmb;
+static tm_xapi_t tmx;
+static sl_api_t slb;
+static gen_lock_set_t *reply_locks;
+
+static current_t current_save(void)
+{
+	current_t c = {tmb.t_gett(), tmb.t_gett_branch()};
+	return c;
+}
+
+static void current_restore(current_t c)
+{
+	tmb.t_sett(c.t, c.branch);
+}
+
+static int is_transaction(const struct cell *t)
+{
+	return t != NULL && t != T_UNDEFINED;
+}
+
+/* ---- requests of the core ---- */
+
+static void on_reply(struct cell *t, int type, struct tmcb_params *p)
+{
+	handle_t *h = p->param ? (handle_t *)*p->param : NULL;
+	rtc_json_str_t message = {NULL, 0};
+
+	(void)t;
+	if(h == NULL)
+		return;
+	if(type & TMCB_DESTROY) {
+		*p->param = NULL;
+		shm_free(h);
+		return;
+	}
+	if(type & TMCB_LOCAL_RESPONSE_IN) {
+		/* finals come by TMCB_LOCAL_COMPLETED; a reply to our CANCEL comes here too */
+		if(p->code >= 200 || h->done || p->rpl == NULL || p->rpl == FAKED_REPLY)
+			return;
+		if(p->rpl->cseq == NULL || get_cseq(p->rpl)->method_id == METHOD_CANCEL)
+			return;
+	} else if(!__sync_bool_compare_and_swap(&h->done, 0, 1)) {
+		return; /* tm calls once more for a 2xx of another branch of a fork; it has sent the ACK itself */
+	}
+	if(p->rpl != NULL && p->rpl != FAKED_REPLY)
+		message = rtcj_from_text(p->rpl->buf, p->rpl->len);
+	rtc_json_sip_reply(rtcj_from_text(h->text, h->len), p->code, message);
+}
+
+int32_t rtcj_request(const rtc_json_request_t *req)
+{
+	str method = rtcj_to_str(req->method), headers = rtcj_to_str(req->headers), body = rtcj_to_str(req->body);
+	current_t current = current_save();
+	uac_req_t uac;
+	dlg_t dlg;
+	handle_t *h;
+	int ret;
+
+	h = shm_malloc(sizeof(*h) + req->handle.len);
+	if(h == NULL) {
+		SHM_MEM_ERROR;
+		return -1;
+	}
+	h->done = 0;
+	h->len = req->handle.len;
+	memcpy(h->text, req->handle.s, req->handle.len);
+
+	/* tm reads the dialog during the call only, so it may stand here */
+	memset(&dlg, 0, sizeof(dlg));
+	dlg.id.call_id = rtcj_to_str(req->call_id);
+	dlg.id.loc_tag = rtcj_to_str(req->from_tag);
+	dlg.id.rem_tag = rtcj_to_str(req->to_tag);
+	dlg.loc_seq.value = req->cseq;
+	dlg.loc_seq.is_set = 1;
+	dlg.loc_uri = rtcj_to_str(req->from);
+	dlg.rem_uri = rtcj_to_str(req->to);
+	dlg.rem_target = rtcj_to_str(req->ruri);
+	if(req->next_hop.len > 0)
+		dlg.dst_uri = rtcj_to_str(req->next_hop);
+	dlg.state = req->to_tag.len > 0 ? DLG_CONFIRMED : DLG_NEW;
+
+	memset(&uac, 0, sizeof(uac));
+	set_uac_req(&uac, &method, headers.len > 0 ? &headers : NULL, body.len > 0 ? &body : NULL, &dlg,
+			TMCB_LOCAL_RESPONSE_IN | TMCB_LOCAL_COMPLETED | TMCB_DESTROY, on_reply, h);
+	ret = tmb.t_uac(&uac);
+	current_restore(current);
+	if(ret <= 0) {
+		/* 0: the script dropped it in event_route[tm:local-request]. tm registers the callbacks last, after everything
+		 * that can fail, so TMCB_DESTROY will not come and the handle is still ours */
+		shm_free(h);
+		return -1;
+	}
+	return 0;
+}
+
+int32_t rtcj_cancel(rtc_json_str_t call_id, uint32_t cseq)
+{
+	current_t current = current_save();
+	struct cancel_info cancel;
+	struct cell *t = NULL;
+	str number;
+	int ret;
+
+	number.s = int2str(cseq, &number.len);
+	if(tmb.t_lookup_callid(&t, rtcj_to_str(call_id), number) < 0) {
+		current_restore(current);
+		return -1;
+	}
+	init_cancel_info(&cancel);
+	tmb.prepare_to_cancel(t, &cancel.cancel_bitmap, 0);
+	if(cancel.cancel_bitmap)
+		tmb.cancel_uacs(t, &cancel, 0);
+	/* nothing to cancel: it has its final reply, or it is cancelled already */
+	ret = cancel.cancel_bitmap || t->uas.status < 200 ? 0 : -1;
+	tmb.unref_cell(t);
+	current_restore(current);
+	return ret;
+}
+
+/* ---- replies of the core ---- */
+
+int32_t rtcj_reply(const rtc_json_reply_t *rep)
+{
+	str reason = rtcj_to_str(rep->reason), headers = rtcj_to_str(rep->headers), body = rtcj_to_str(rep->body);
+	str tag = rtcj_to_str(rep->to_tag);
+	current_t current = current_save();
+	struct cell *t = NULL;
+	int lock = rep->index % REPLY_LOCKS, ret = -1;
+
+	if(tmb.t_lookup_ident(&t, rep->index, rep->label) < 0 || t == NULL) {
+		current_restore(current);
+		return -1;
+	}
+	if(t->uas.request == NULL || t->uas.status >= 200) {
+		tmb.unref_cell(t);
+		current_restore(current);
+		return -1;
+	}
+	if(tag.len == 0 && rep->code > 100 && get_to(t->uas.request)->tag_value.len == 0)
+		tmb.t_get_reply_totag(t->uas.request, &tag);
+	if(rep->code >= 200 && is_invite(t))
+		t->fr_timeout = S_TO_TICKS(TIMER_H); /* from here on it is the wait for the ACK, no longer for an answer */
+
+	/* tm hangs headers and body into the shared copy of the request while it builds the reply: one process at a time */
+	lock_set_get(reply_locks, lock);
+	ret = tmb.t_reply_with_body(t, rep->code, &reason, &body, &headers, &tag);
+	lock_set_release(reply_locks, lock);
+	/* t_reply_with_body has given the reference back */
+	current_restore(current);
+	return ret < 0 ? -1 : 0;
+}
+
+/* ---- requests that come in ---- */
+
+/* The server's part of a request that tm could not hold. */
+static int refuse_stateless(sip_msg_t *msg)
+{
+	str reason = str_init("Server Internal Error");
+
+	if(slb.freply == NULL || msg->REQ_METHOD == METHOD_ACK)
+		return -1;
+	return slb.freply(msg, 500, &reason) < 0 ? -1 : 1;
+}
+
+/* An ACK stops the retransmission of our 2xx, so tm must see it first. */
+static int handle_ack(sip_msg_t *msg, rtc_json_sip_request_t *req)
+{
+	struct cell *t;
+
+	tmx.t_check_trans(msg);
+	t = tmb.t_gett();
+	if(is_transaction(t) && t->uas.status >= 300)
+		return 1; /* belongs to the transaction alone (RFC 3261, 17.1.1.3) */
+	rtc_json_sip_request(req);
+	return 1;
+}
+
+int rtcj_sip_handle(sip_msg_t *msg)
+{
+	rtc_json_sip_request_t req;
+	unsigned int index = 0, label = 0;
+	int ret, taken, hold;
+	struct cell *t;
+	const char *ip;
+
+	if(parse_sip_msg_uri(msg) < 0 || !rtc_json_sip_wanted(rtcj_from_str(&msg->parsed_uri.user)))
+		return -1;
+
+	memset(&req, 0, sizeof(req));
+	req.message = rtcj_from_text(msg->buf, msg->len);
+	req.user = rtcj_from_str(&msg->parsed_uri.user);
+	ip = ip_addr2a(&msg->rcv.src_ip);
+	req.src_ip = rtcj_from_text(ip, strlen(ip));
+	req.src_port = msg->rcv.src_port;
+
+	if(msg->REQ_METHOD == METHOD_ACK)
+		return handle_ack(msg, &req);
+
+	ret = tmb.t_newtran(msg);
+	if(ret == 0)
+		return 1; /* a retransmission: tm has sent the last reply again */
+	t = tmb.t_gett();
+	/* E_SCRIPT: the script has made the transaction already */
+	if((ret < 0 && ret != E_SCRIPT) || !is_transaction(t))
+		return refuse_stateless(msg);
+
+	if(msg->REQ_METHOD == METHOD_INVITE) {
+		/* tm gives the caller 408 when the blind branch times out, by default long before the agent has rung enough */
+		hold = (rtcj_config.ring_timeout + HOLD_MARGIN) * 1000;
+		tmb.set_fr(msg, hold, hold);
+		if(tmb.t_addblind() < 0) {
+			tmb.t_reply(msg, 500, "Server Internal Error");
+			return 1;
+		}
+	}
+	if(tmb.t_get_trans_ident(msg, &index, &label) < 0) {
+		tmb.t_reply(msg, 500, "Server Internal Error");
+		return 1;
+	}
+	req.index = index;
+	req.label = label;
+	taken = rtc_json_sip_request(&req);
+	if(taken != 1) {
+		tmb.t_reply(msg, 404, "Not Found");
+	} else if(msg->REQ_METHOD != METHOD_INVITE && t->uas.status < 200) {
+		LM_BUG("no final reply to %.*s\n", msg->first_line.u.request.method.len, msg->first_line.u.request.method.s);
+		tmb.t_reply(msg, 500, "Server Internal Error");
+	}
+	return 1;
+}
+
+int rtcj_tm_init(void)
+{
+	if(!module_loaded("tm") || load_tm_api(&tmb) < 0 || tm_load_xapi(&tmx) < 0) {
+		LM_ERR("the tm module is not loaded: write loadmodule \"tm.so\" before rtc_json.so\n");
+		return -1;
+	}
+	if(module_loaded("sl") && sl_load_api(&slb) < 0)
+		return -1;
+	reply_locks = lock_set_alloc(REPLY_LOCKS);
+	if(reply_locks == NULL) {
+		LM_ERR("cannot allocate the locks for replies\n");
+		return -1;
+	}
+	if(lock_set_init(reply_locks) == NULL) {
+		LM_ERR("cannot set up the locks for replies\n");
+		lock_set_dealloc(reply_locks);
+		reply_locks = NULL;
+		return -1;
+	}
+	return 0;
+}
+
+void rtcj_tm_destroy(void)
+{
+	if(reply_locks == NULL)
+		return;
+	lock_set_destroy(reply_locks);
+	lock_set_dealloc(reply_locks);
+	reply_locks = NULL;
+}
