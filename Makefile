@@ -6,7 +6,7 @@ SHELL := /bin/bash
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 RUST_LIB := $(abspath $(TARGET_DIR)/release/librtc_json.a)
 # where the installed Kamailio keeps its modules
-MODULE_DIR ?= $(dir $(shell find /usr/lib /usr/lib64 /usr/local/lib /usr/local/lib64 -path '*/kamailio/modules/tm.so' -print -quit 2>/dev/null))
+MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/lib /usr/local/lib64 -path '*/kamailio/modules/tm.so' -print -quit 2>/dev/null)))
 
 # the places of what install-deps may just have installed
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -41,10 +41,11 @@ client: ## the browser client: client/dist
 	@echo "==> browser client"
 	npm --prefix client run --silent build
 
-install: module ## put the module where Kamailio finds it (honours DESTDIR, MODULE_DIR)
+install: ## put the built module where Kamailio finds it (honours DESTDIR, MODULE_DIR)
+	@[ -f kamailio-module/rtc_json.so ] || { echo "nothing built yet: make build" >&2; exit 1; }
 	@[ -n "$(MODULE_DIR)" ] || { echo "found no Kamailio modules folder: give MODULE_DIR" >&2; exit 1; }
-	@echo "==> $(DESTDIR)$(MODULE_DIR)rtc_json.so"
-	install -D -m 644 kamailio-module/rtc_json.so "$(DESTDIR)$(MODULE_DIR)rtc_json.so"
+	@echo "==> $(DESTDIR)$(MODULE_DIR)/rtc_json.so"
+	install -D -m 644 kamailio-module/rtc_json.so "$(DESTDIR)$(MODULE_DIR)/rtc_json.so"
 
 demo: ## Kamailio with two agents and the page, until Ctrl-C
 	@exec scripts/demo.sh
@@ -74,7 +75,9 @@ lint: ## format, clippy, C warnings, TypeScript: all without a warning
 	@echo "==> cargo clippy"
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo "==> C warnings"
-	$(MAKE) --no-print-directory -C kamailio-module lint
+	@scripts/install-deps.sh build kamailio
+	$(MAKE) --no-print-directory -B -C kamailio-module OUT="$(abspath run/lint)" \
+		$(patsubst kamailio-module/%.c,$(abspath run/lint)/%.o,$(wildcard kamailio-module/*.c))
 	@echo "==> TypeScript"
 	@scripts/install-deps.sh client
 	npm --prefix client run --silent check

@@ -81,10 +81,10 @@ rtc_json_ha1_result_t rtcj_ha1(rtc_json_str_t user, rtc_json_str_t realm, char *
 			ha1 = VAL_STR(found).s;
 			len = VAL_STR(found).len;
 		}
-		if(ha1 == NULL || len == 0 || len >= out_len) {
+		if(len >= out_len) {
 			LM_ERR("the HA1 column of a user holds no HA1\n");
 			result = RTC_JSON_HA1_FAILED;
-		} else {
+		} else if(len > 0) { /* a user with an empty one cannot log in */
 			memcpy(out, ha1, len);
 			out[len] = 0;
 			result = RTC_JSON_HA1_FOUND;

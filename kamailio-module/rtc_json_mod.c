@@ -51,10 +51,6 @@ static struct params
 };
 /* clang-format on */
 
-/* Modules that would parse a JSON frame as SIP if they read it before us. */
-static const char *readers[] = {"topos", "topoh", "sipdump", NULL};
-static int reader_first[sizeof(readers) / sizeof(readers[0])];
-
 static str event_names[] = {
 		[RTCJ_EVENT_MESSAGE] = str_init("rtc_json:message"),
 		[RTCJ_EVENT_CALL_ENDED] = str_init("rtc_json:call-ended"),
@@ -291,13 +287,7 @@ static int mod_init(void)
 {
 	static const str local = str_init("local");
 	char err[512] = "";
-	int i;
 
-	for(i = 0; readers[i] != NULL; i++) {
-		if(reader_first[i])
-			LM_WARN("%s.so is loaded before rtc_json.so and would read JSON frames as SIP: load rtc_json.so first\n",
-					readers[i]);
-	}
 	if(rtcj_tm_init() < 0 || rtcj_ws_init() < 0 || fill_config(&rtcj_config) < 0)
 		return -1;
 	if(rtc_json_init(&host, &rtcj_config, err, sizeof(err)) != 0) {
@@ -427,16 +417,14 @@ static sr_kemi_t kemi_exports[] = {
 };
 /* clang-format on */
 
-/* Called when the module is loaded: who is here now was loaded before us. */
+/* Called when the module is loaded. */
 int mod_register(char *path, int *dlflags, void *p1, void *p2)
 {
-	int i;
-
 	(void)path;
 	(void)dlflags;
 	(void)p1;
 	(void)p2;
-	for(i = 0; readers[i] != NULL; i++)
-		reader_first[i] = module_loaded((char *)readers[i]);
+	if(rtcj_ws_register() < 0)
+		return -1;
 	return sr_kemi_modules_add(kemi_exports);
 }

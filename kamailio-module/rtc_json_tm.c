@@ -15,7 +15,6 @@
 #include "core/parser/parse_to.h"
 #include "core/parser/parse_uri.h"
 #include "core/sr_module.h"
-#include "core/timer_ticks.h"
 #include "core/ut.h"
 #include "modules/sl/sl.h"
 #include "modules/tm/tm_load.h"
@@ -24,8 +23,6 @@
 
 /* The caller's transaction outlives the ring timeout of the core by this much: the core answers, not tm. Seconds. */
 #define HOLD_MARGIN 15
-/* Timer H: how long to wait for the ACK to a final reply (RFC 3261, table 4: 64 * T1). Seconds. */
-#define TIMER_H 32
 #define REPLY_LOCKS 64
 
 /* Parameter of the tm callbacks, in shared memory: any worker may get the reply. */
@@ -183,8 +180,6 @@ int32_t rtcj_reply(const rtc_json_reply_t *rep)
 	}
 	if(tag.len == 0 && rep->code > 100 && get_to(t->uas.request)->tag_value.len == 0)
 		tmb.t_get_reply_totag(t->uas.request, &tag);
-	if(rep->code >= 200 && is_invite(t))
-		t->fr_timeout = S_TO_TICKS(TIMER_H); /* from here on it is the wait for the ACK, no longer for an answer */
 
 	/* tm hangs headers and body into the shared copy of the request while it builds the reply: one process at a time */
 	lock_set_get(reply_locks, lock);

@@ -211,6 +211,17 @@ void rtcj_ws_close(int32_t conn, int32_t status, rtc_json_str_t reason)
 	ws_close(NULL, (char *)&p_status, (char *)&p_reason, (char *)&p_conn);
 }
 
+/* When the module is loaded, that is before any module is initialised: topos, topoh and sipdump read the same event and
+ * would parse, and log, a JSON frame if they came first. In mod_init the order of loadmodule would decide. */
+int rtcj_ws_register(void)
+{
+	if(sr_event_register_cb(SREV_NET_DATA_IN, on_data_in) < 0) {
+		LM_ERR("cannot register for received data\n");
+		return -1;
+	}
+	return 0;
+}
+
 int rtcj_ws_init(void)
 {
 	struct nonsip_hook hook = {0};
@@ -218,10 +229,6 @@ int rtcj_ws_init(void)
 	ws_close = (cmd_function3)(void *)find_export("ws_close", 3, 0);
 	if(!module_loaded("websocket") || ws_close == NULL) {
 		LM_ERR("the websocket module is not loaded: write loadmodule \"websocket.so\" before rtc_json.so\n");
-		return -1;
-	}
-	if(sr_event_register_cb(SREV_NET_DATA_IN, on_data_in) < 0) {
-		LM_ERR("cannot register for received data: too many modules read it (topos, topoh, sipdump, ...)\n");
 		return -1;
 	}
 	if(sr_event_register_cb(SREV_TCP_WS_CLOSE, on_ws_close) < 0) {

@@ -35,9 +35,12 @@ done
 # 6.1.5 and 6.2.0-dev1 alike give 6001005 and 6002000
 val=$(echo "${version%%-*}" | awk -F. '{ printf "%d%03d%03d", $1, $2, $3 }')
 
+# 6.1 writes "Linux" into its version string, and yet its sources ask for __OS_linux
+os_id=$(echo "$os" | tr 'A-Z' 'a-z')
+
 # what the server's own build sets beside the flags of that string
 echo "${flags# } -DNAME='\"kamailio\"' -DVERSION='\"$version\"' -DVERSIONVAL=$val -DARCH='\"$arch\"'" \
-  "-DOS='${os}_' -DOS_QUOTED='\"$os\"' -D__CPU_$arch -D__OS_$os -DCOMPILER='\"gcc\"'" \
+  "-DOS='${os_id}_' -DOS_QUOTED='\"$os\"' -D__CPU_$arch -D__OS_$os_id -DCOMPILER='\"gcc\"'" \
   "-DUSE_CORE_STATS -DSTATISTICS -DMALLOC_STATS -DWITH_XAVP -DCC_GCC_LIKE_ASM -DADAPTIVE_WAIT_LOOPS=1024" \
   "-DHAVE_GETHOSTBYNAME2 -DHAVE_UNION_SEMUN -DHAVE_SCHED_YIELD -DHAVE_MSG_NOSIGNAL -DHAVE_MSGHDR_MSG_CONTROL" \
   "-DHAVE_ALLOCA_H -DHAVE_TIMEGM -DHAVE_SCHED_SETSCHEDULER -DHAVE_IP_MREQN -DHAVE_EPOLL -DHAVE_SIGIO_RT -DHAVE_SELECT" \

@@ -25,7 +25,7 @@ fi
 
 mkdir -p "$dir"
 work=$(mktemp -d "$dir/fetch.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work"; rmdir "$dir" 2>/dev/null || true' EXIT
 mkdir -p "$work/parts" "$work/lists/partial" "$work/src"
 for f in "$root"/etc/apt/sources.list.d/*.sources; do
   [ -e "$f" ] || continue
@@ -38,14 +38,16 @@ done
 
 # its own list folder: an update with other sources would wipe the lists of the machine
 set -- -o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$work/parts" -o "Dir::State::Lists=$work/lists" \
-  -o Acquire::Check-Valid-Until=false
+  -o Acquire::Check-Valid-Until=false -o Acquire::Retries=3
 [ -z "$root" ] || set -- "$@" -o "Dir::Etc::TrustedParts=$root/etc/apt/trusted.gpg.d"
 apt-get "$@" update >&2
-(cd "$work" && apt-get "$@" source --download-only "kamailio=$version" >&2)
+# --tar-only: the headers are in the upstream tarball, and not every mirror has the signature beside it
+(cd "$work" && apt-get "$@" source --download-only --tar-only "kamailio=$version" >&2) || {
+  echo "kamailio-headers: apt has no source of kamailio $version; unpack it yourself and build with KAMAILIO_SRC=DIR" >&2
+  exit 1
+}
 
-for tarball in "$work"/kamailio_*.orig.tar.*; do
-  tar xf "$tarball" -C "$work/src" --strip-components=1
-done
+tar xf "$(find "$work" -name 'kamailio_*.orig.tar.*' ! -name '*.asc')" -C "$work/src" --strip-components=1
 [ -e "$work/src/src/core/sr_module.h" ] || {
   echo "kamailio-headers: the source package of kamailio $version has no src/core/sr_module.h" >&2
   exit 1

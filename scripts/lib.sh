@@ -14,11 +14,24 @@ as_root() {
 	fi
 }
 
-# The Debian mirror that this machine's own apt uses.
+# The Debian mirror from which this machine's own apt takes its release.
 debian_mirror() {
-	cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null |
-		awk '$1 == "URIs:" { print $2; exit }
-		     $1 == "deb" { for (i = 2; i <= NF; i++) if ($i ~ /^(https?|file):/) { print $i; exit } }'
+	local release
+	release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+	# a machine has some of these files and not others: cat's complaint is no failure
+	{
+		# one line for each entry of either format: URI SUITE...
+		cat /etc/apt/sources.list.d/*.sources 2> /dev/null | awk -v RS= '{
+			uri = suites = ""; count = split($0, lines, "\n")
+			for (i = 1; i <= count; i++) {
+				if (lines[i] ~ /^URIs:/) { split(lines[i], words, " "); uri = words[2] }
+				if (lines[i] ~ /^Suites:/) suites = substr(lines[i], 8)
+			}
+			print uri, suites
+		}' || true
+		cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2> /dev/null |
+			sed -nE 's/^deb +(\[[^]]*\] +)?//p' || true
+	} | awk -v release="$release" '{ for (i = 2; i <= NF; i++) if ($i == release && $1 ~ /debian\/?$/) { print $1; exit } }'
 }
 
 # version_at_least HAVE WANT

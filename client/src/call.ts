@@ -1,6 +1,6 @@
 import { Emitter } from './emitter.js';
 import { RtcJsonError } from './error.js';
-import type { CallEnded, CallMessages, EndReason, IncomingCall, ProgressState, Requests } from './messages.js';
+import type { CallEnded, CallMessages, CallSnapshot, Direction, EndReason, IncomingCall, ProgressState, Requests } from './messages.js';
 import type { CallOptions, Phone } from './rtc-json.js';
 
 /**
@@ -30,7 +30,7 @@ type Party = Pick<Call, 'from' | 'to' | 'displayName' | 'headers'>;
 /** What a message about a call may carry. */
 type CallPayload = Partial<
   Omit<CallEnded & IncomingCall, 'callId'> & {
-    state: ProgressState | 'established';
+    state: CallSnapshot['state'];
     answerNeeded: boolean;
     candidate: RTCIceCandidateInit | null;
   }
@@ -80,13 +80,13 @@ export class Call extends Emitter<CallEvents> {
   /** @internal `party` becomes part of the call */
   constructor(
     phone: Phone,
-    readonly direction: 'inbound' | 'outbound',
+    readonly direction: Direction,
     party: Party,
   ) {
     super();
     Object.assign(this, party);
     this._phone = phone;
-    this.state = direction === 'inbound' ? 'ringing' : 'new';
+    this.state = direction === 'in' ? 'ringing' : 'new';
     this.ended = new Promise((settle) => (this._settleEnded = settle));
     this._known = new Promise((settle) => (this._settleKnown = settle));
 
@@ -133,7 +133,8 @@ export class Call extends Emitter<CallEvents> {
       await this._start('call', { ...options, to: this.to });
     } catch (error) {
       this._error = asError(error);
-      this._end(this._over ? 'cancelled' : this._error.code ? 'call_rejected' : 'media_error');
+      // a call that has a name gets its `callEnded` as well
+      if (!this.id) this._end(this._over ? 'cancelled' : this._error.code ? 'call_rejected' : 'media_error');
     }
   }
 
@@ -172,7 +173,7 @@ export class Call extends Emitter<CallEvents> {
       // one bad candidate is no reason to lose the call
       if (candidate) await pc.addIceCandidate(candidate).catch(() => {});
       if (type === 'callAccepted') this._setState('established');
-      if (type === 'callProgress' && this.state !== 'established') this._setState(payload.state!);
+      if (type === 'callProgress' && this.state !== 'established') this._setState(payload.state as ProgressState);
       this._emit(type as keyof CallEvents, payload as never);
     }).catch((error) => this._fail(error));
   }

@@ -16,24 +16,30 @@ export type EndReason =
   | 'session_expired'
   | 'internal_error';
 
-/** Milliseconds from `call` to the INVITE, the first 18x and the 200. */
+/** Milliseconds from `call` to the first 18x and to the answer. */
 export interface Timings {
-  invite?: number;
   ringing?: number;
-  answer?: number;
+  answered?: number;
 }
 
-/** A live call as the server knows it, given when a session is resumed: of this session, or ringing at this DN. */
+/** Who called: the far side (`in`) or this side (`out`). */
+export type Direction = 'in' | 'out';
+
+/** A live call as the server knows it, told to a browser that comes back. */
 export interface CallSnapshot {
   callId: string;
-  direction: 'inbound' | 'outbound';
-  state: ProgressState | 'established';
+  direction: Direction;
+  /** `incoming`: inbound, rings. */
+  state: ProgressState | 'incoming' | 'established';
   from: string;
-  to?: string;
+  to: string;
   displayName?: string;
-  headers?: Record<string, string>;
-  /** Last session description of the far side, if there is one. */
+  /** Offer of a ringing inbound call, answer of an outbound one once there is one. */
   sdp?: string;
+  hold: boolean;
+  remoteHold: boolean;
+  /** Whole seconds since the answer. */
+  since: number;
   /** Id of the `call` that it belongs to. */
   request?: string;
 }
@@ -44,9 +50,11 @@ export interface Registered {
   /** Seconds. */
   expires: number;
   server: string;
+  /** Token with which this session is resumed. */
   session?: string;
   protocol?: number;
   iceServers?: RTCIceServer[];
+  /** Live calls of this session, and those that ring at this DN. */
   calls?: CallSnapshot[];
 }
 
@@ -82,7 +90,8 @@ export interface CallUpdated {
   remoteHold?: boolean;
   sdp?: string;
   answerNeeded?: boolean;
-  remote?: unknown;
+  /** New identity of the far side. */
+  remote?: { number: string; displayName: string };
 }
 
 export interface CallEnded {
@@ -146,6 +155,7 @@ export interface PhoneMessages {
 /** Requests of a client, by type: payload and outcome. */
 export interface Requests {
   unregister: [object, Unregistered];
+  ping: [object, object];
   call: [{ to: string; sdp: string; displayName?: string; headers?: Record<string, string> }, CallAccepted];
   answer: [{ callId: string; sdp: string }, { callId: string }];
   hangup: [{ callId: string; reason: string }, CallEnded];

@@ -1,7 +1,7 @@
 import { Call } from './call.js';
 import { Emitter } from './emitter.js';
 import { RtcJsonError } from './error.js';
-import type { CallSnapshot, EndReason, ErrorPayload, IncomingCall, PhoneMessages, Registered, Requests } from './messages.js';
+import type { EndReason, ErrorPayload, IncomingCall, PhoneMessages, Registered, Requests } from './messages.js';
 
 export { Call, RtcJsonError };
 export type { CallEnd, CallEvents, CallState } from './call.js';
@@ -130,7 +130,7 @@ export class Phone extends Emitter<PhoneEvents> {
 
   /** Calls a number. Failures, too, come as the call's event `ended`. */
   call(to: string, options: CallOptions = {}): Call {
-    const call = new Call(this, 'outbound', { from: this._options.dn, to });
+    const call = new Call(this, 'out', { from: this._options.dn, to });
     call._dial(options);
     return call;
   }
@@ -140,9 +140,8 @@ export class Phone extends Emitter<PhoneEvents> {
     await this._request('unregister', {});
   }
 
-  /** Hangs up all calls, ends the registration and closes the connection without waiting (for `pagehide`). */
+  /** The same without waiting (for `pagehide`). */
   close(): void {
-    for (const { id } of this.calls) if (id) this._send('hangup', { callId: id, reason: 'user_hangup' });
     this._send('unregister', {});
     this._stop(new RtcJsonError('closed'), 'normal_clearing');
   }
@@ -216,12 +215,17 @@ export class Phone extends Emitter<PhoneEvents> {
     this._retry = setTimeout(() => this._connect(), wait);
   }
 
-  /** @internal the end of a session, whoever ended it */
-  _stop(error: RtcJsonError, reason: EndReason = 'session_expired'): void {
+  /** @internal */
+  _stop(error: RtcJsonError, reason?: EndReason): void {
     this._disconnect();
     this._setState('closed');
     this.registration = this._registering = undefined;
     this._last = this._attempts = 0;
+    this._forget(error, reason);
+  }
+
+  /** @internal the end of a session and of all that belongs to it */
+  _forget(error: RtcJsonError, reason: EndReason = 'session_expired'): void {
     for (const call of this.calls) call._end(reason);
     for (const { reject } of this._waiting.values()) reject(error);
     this._waiting.clear();
@@ -232,10 +236,12 @@ export class Phone extends Emitter<PhoneEvents> {
     const { type, payload, id } = JSON.parse(data);
     this._heard = true;
     const event = +id.split('evt-')[1];
-    // told again after a reconnect, although it had arrived
-    if (event <= this._last) return;
-    // (not a number: an outcome)
-    this._last = event || this._last;
+    // (neither is true of an outcome, for which it is not a number)
+    if (event) {
+      // told again after a reconnect, although it had arrived
+      if (event <= this._last) return;
+      this._last = event;
+    }
     if (id === this._registerId) return this._onRegister(type, payload);
 
     const error = type === 'error' && errorOf(payload);
@@ -264,7 +270,7 @@ export class Phone extends Emitter<PhoneEvents> {
   /** @internal */
   _ring(payload: IncomingCall): void {
     if (this._find(payload.callId)) return;
-    const call = new Call(this, 'inbound', { to: this._options.dn, ...payload });
+    const call = new Call(this, 'in', { to: this._options.dn, ...payload });
     call._receive('incomingCall', payload);
     this._emit('call', call);
   }
@@ -277,37 +283,29 @@ export class Phone extends Emitter<PhoneEvents> {
       this._stop(error);
       return this._emit('error', error);
     }
+    this._waiting.get(REGISTER)?.resolve(payload);
+    this._waiting.delete(REGISTER);
     const resumed = this.registration?.session === payload.session;
-    if (!resumed) this._last = 0;
     this.registration = payload;
     this._registering = undefined;
     this._attempts = 0;
     this._setState('registered');
-    this._reconcile(payload.calls ?? [], resumed);
-    this._waiting.get(REGISTER)?.resolve(payload);
-    this._waiting.delete(REGISTER);
-    for (const { frame } of this._waiting.values()) this._socket!.send(frame!);
-    this._emit('registered', payload);
-  }
-
-  /** @internal makes our calls agree with the server's */
-  _reconcile(snapshots: CallSnapshot[], resumed: boolean): void {
-    const gone = new Set(this.calls);
-    for (const snapshot of snapshots) {
+    if (!resumed) {
+      this._last = 0;
+      this._forget(new RtcJsonError('session expired'));
+    }
+    // make our calls agree with the server's
+    const gone = new Set([...this.calls].filter((call) => call.id));
+    for (const snapshot of payload.calls ?? []) {
       const call = this._find(snapshot.callId, snapshot.request);
-      if (call) {
-        gone.delete(call);
-        call._receive(snapshot.state === 'established' ? 'callAccepted' : 'callProgress', snapshot);
-      } else if (snapshot.direction === 'inbound' && snapshot.state === 'ringing') this._ring(snapshot);
+      gone.delete(call!);
+      if (snapshot.state === 'incoming') this._ring(snapshot);
+      else call?._receive(snapshot.state === 'established' ? 'callAccepted' : 'callProgress', snapshot);
     }
-    for (const call of gone) {
-      const request = call._request!;
-      // a call without a name was never heard of; a `call` without an outcome gets it in the same session when sent again
-      if (call.id && !(resumed && this._waiting.has(request))) {
-        this._waiting.delete(request);
-        call._end('network_error');
-      }
-    }
+    for (const { frame } of this._waiting.values()) this._socket!.send(frame!);
+    // what was missed comes before the outcome of this, and says better why a call is gone
+    if (gone.size) this._request('ping', {}).then(() => gone.forEach((call) => call._end('network_error')), () => {});
+    this._emit('registered', payload);
   }
 }
 

@@ -9,7 +9,7 @@ test('the offer leaves before any candidate is gathered, and the call goes throu
   call.on('state', (state) => log.push(state));
   call.on('stream', (stream) => log.push(stream));
   call.on('ended', ({ reason, duration }) => log.push(`${reason} ${duration}`));
-  assert.deepEqual([call.direction, call.from, call.to, call.state, call.id], ['outbound', '5001', '1003', 'new', '']);
+  assert.deepEqual([call.direction, call.from, call.to, call.state, call.id], ['out', '5001', '1003', 'new', '']);
   await settle();
 
   assert.equal(call.pc, FakePeer.last);
@@ -26,6 +26,7 @@ test('the offer leaves before any candidate is gathered, and the call goes throu
   await settle();
   assert.equal(call.id, 'c1');
   socket.say('callProgress', { callId: 'c1', state: 'ringing' }, 'evt-1');
+  socket.say('callProgress', { callId: 'c1', state: 'ringing' }, 'evt-2');
   socket.say('callAccepted', { callId: 'c1', sdp: 'answer of 1003' }, request.id);
   await settle();
   assert.deepEqual(call.pc.remoteDescription, { type: 'answer', sdp: 'answer of 1003' });
@@ -34,7 +35,7 @@ test('the offer leaves before any candidate is gathered, and the call goes throu
   const stream = fakeStream();
   call.pc.ontrack({ streams: [stream], track: stream.track });
   assert.equal(call.remoteStream, stream);
-  socket.say('callEnded', { callId: 'c1', reason: 'normal_clearing', duration: 12, cause: 16 }, 'evt-2');
+  socket.say('callEnded', { callId: 'c1', reason: 'normal_clearing', duration: 12, cause: 16 }, 'evt-3');
   const end = await call.ended;
   assert.equal(end.cause, 16);
   assert.deepEqual(log, ['trying', 'ringing', 'established', stream, 'ended', 'normal_clearing 12']);
@@ -79,17 +80,29 @@ test('messages of one call take effect in order, however long a description take
   phone.close();
 });
 
-test('a refused call ends with the code of the refusal', async () => {
+test('a call that fails: the error of the request, then the end of the call with its reason', async () => {
   const { phone, socket } = await registered();
   const call = phone.call('486');
   await settle();
   const { id } = socket.find('call');
   socket.say('callProgress', { callId: 'c1', state: 'trying', request: id }, id);
-  socket.say('error', { message: 'Busy Here', code: 486, callId: 'c1' }, id);
+  socket.say('error', { message: 'Busy Here', code: 486, details: 'user_busy', callId: 'c1' }, id);
+  socket.say('callEnded', { callId: 'c1', reason: 'user_busy', duration: 0, code: 486, cause: 17 }, 'evt-1');
   const end = await call.ended;
-  assert.deepEqual([end.reason, end.code, end.error.message, end.duration], ['call_rejected', 486, 'Busy Here', 0]);
+  assert.deepEqual([end.reason, end.code, end.cause, end.error.message], ['user_busy', 486, 17, 'Busy Here']);
   assert.equal(call.state, 'ended');
   assert.equal(socket.count('hangup'), 0);
+  phone.close();
+});
+
+test('a call that is refused before it has a name ends with the code of the refusal', async () => {
+  const { phone, socket } = await registered();
+  const call = phone.call('00123');
+  await settle();
+  socket.say('error', { message: 'International calls are barred', code: 403, details: '' }, socket.find('call').id);
+  const end = await call.ended;
+  assert.deepEqual([end.callId, end.reason, end.code, end.duration], ['', 'call_rejected', 403, 0]);
+  assert.equal(end.error.message, 'International calls are barred');
   phone.close();
 });
 
@@ -113,6 +126,38 @@ test('hang up: the media stops at once, the end comes from the server', async ()
   assert.equal(socket.count('hangup'), 1);
   socket.say('callEnded', { callId: 'c1', reason: 'normal_clearing', duration: 3 }, id);
   assert.equal((await call.ended).duration, 3);
+  phone.close();
+});
+
+test('hang up while the browser is busy with a description that it will never finish', async () => {
+  const { phone, socket } = await registered();
+  const call = phone.call('1003');
+  await settle();
+  const request = socket.find('call').id;
+  // as browsers do once the connection is closed
+  call.pc.remoteGate = new Promise(() => {});
+  socket.say('callProgress', { callId: 'c1', state: 'trying', request }, request);
+  socket.say('callAccepted', { callId: 'c1', sdp: 'a' }, request);
+  await settle();
+  call.hangup();
+  await settle();
+  socket.say('callEnded', { callId: 'c1', reason: 'normal_clearing', duration: 0 }, socket.find('hangup').id);
+  await settle();
+  assert.equal(call.state, 'ended');
+  phone.close();
+});
+
+test('what the server said before it knew of the hang-up has no effect any more', async () => {
+  const { phone, socket } = await registered();
+  const call = await established(phone, socket);
+  const log = [];
+  for (const name of ['state', 'callUpdated']) call.on(name, () => log.push(name));
+  call.hangup();
+  socket.say('callUpdated', { callId: 'c1', sdp: 'offer 2', answerNeeded: true }, 'evt-1');
+  await settle();
+  assert.deepEqual(log, ['state']);
+  assert.equal(call.state, 'ending');
+  assert.equal(socket.count('answer'), 0);
   phone.close();
 });
 
@@ -195,7 +240,7 @@ test('an inbound call: event, answer at once, established after the ack', async 
   const [call] = calls;
   assert.deepEqual(
     [call.id, call.direction, call.state, call.from, call.to, call.displayName, call.headers],
-    ['c7', 'inbound', 'ringing', '1003', '5001', 'Carol', { 'X-A': 'b' }],
+    ['c7', 'in', 'ringing', '1003', '5001', 'Carol', { 'X-A': 'b' }],
   );
   const promise = call.answer();
   assert.equal(call.answer(), promise);

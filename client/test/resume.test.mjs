@@ -84,7 +84,7 @@ test('a request made while the socket is away is sent after the resume', async (
   socket.drop();
   call.hangup();
   const next = await reconnected();
-  accept({ calls: [{ callId: 'c1', direction: 'outbound', state: 'established', from: '5001', to: '1003' }] });
+  accept({ calls: [{ callId: 'c1', direction: 'out', state: 'established', from: '5001', to: '1003' }] });
   const { payload, id } = next.find('hangup');
   assert.equal(payload.callId, 'c1');
   next.say('callEnded', { callId: 'c1', reason: 'normal_clearing', duration: 1 }, id);
@@ -100,7 +100,7 @@ test('what has an outcome is not sent again, and events told twice act once', as
   socket.say('message', { from: '1', text: 'one' }, 'evt-1');
   socket.drop();
   const next = await reconnected();
-  accept({ calls: [{ callId: 'c1', direction: 'outbound', state: 'established', from: '5001', sdp: 'a' }] });
+  accept({ calls: [{ callId: 'c1', direction: 'out', state: 'established', from: '5001', sdp: 'a' }] });
   next.say('message', { from: '1', text: 'one' }, 'evt-1');
   next.say('message', { from: '1', text: 'two' }, 'evt-2');
   await settle();
@@ -124,8 +124,8 @@ test('an answer that was missed is taken from the snapshot, one that is there al
   const next = await reconnected();
   accept({
     calls: [
-      { callId: 'c1', direction: 'outbound', state: 'established', from: '5001', to: '1003', sdp: 'a1' },
-      { callId: 'c2', direction: 'outbound', state: 'established', from: '5001', to: '1004', sdp: 'a2' },
+      { callId: 'c1', direction: 'out', state: 'established', from: '5001', to: '1003', sdp: 'a1' },
+      { callId: 'c2', direction: 'out', state: 'established', from: '5001', to: '1004', sdp: 'a2' },
     ],
   });
   next.say('callAccepted', { callId: 'c1', sdp: 'a1' }, request);
@@ -143,51 +143,90 @@ test('the snapshot names a call whose name was missed', async () => {
   const request = socket.find('call').id;
   socket.drop();
   await reconnected();
-  accept({ calls: [{ callId: 'c5', direction: 'outbound', state: 'ringing', from: '5001', to: '1003', request }] });
+  accept({ calls: [{ callId: 'c5', direction: 'out', state: 'ringing', from: '5001', to: '1003', request }] });
   await settle();
   assert.deepEqual([call.id, call.state], ['c5', 'ringing']);
   phone.close();
 });
 
-test('a call that the server does not know any more ends; an inbound one that rings now appears', async () => {
+test('an inbound call that rings now appears, once; one of another browser does not', async () => {
   const { phone, socket } = await registered();
-  const call = await established(phone, socket);
   const incoming = new Promise((done) => phone.on('call', done));
   socket.drop();
   const next = await reconnected();
   accept({
     calls: [
-      { callId: 'c6', direction: 'inbound', state: 'ringing', from: '1009', displayName: 'Dora', sdp: 'offer' },
-      { callId: 'c7', direction: 'inbound', state: 'established', from: '1010' },
+      { callId: 'c6', direction: 'in', state: 'incoming', from: '1009', to: '5001', displayName: 'Dora', sdp: 'offer' },
+      { callId: 'c7', direction: 'in', state: 'established', from: '1010', to: '5001' },
     ],
   });
-  assert.equal((await call.ended).reason, 'network_error');
-  assert.equal(call.pc.signalingState, 'closed');
   const ringing = await incoming;
   assert.deepEqual([ringing.id, ringing.state, ringing.displayName], ['c6', 'ringing', 'Dora']);
-  assert.equal(phone.calls.size, 1, 'a call of another browser is none of ours');
   next.say('incomingCall', { callId: 'c6', from: '1009', sdp: 'offer' }, 'evt-1');
   assert.equal(phone.calls.size, 1);
+  assert.equal(next.count('ping'), 0);
+  next.drop();
+  await reconnected();
+  accept({ calls: [{ callId: 'c6', direction: 'in', state: 'incoming', from: '1009', to: '5001', sdp: 'offer' }] });
+  await settle();
+  assert.deepEqual([...phone.calls], [ringing]);
+  assert.equal(ringing.state, 'ringing');
   phone.close();
 });
 
-test('in the same session a `call` without an outcome gets it from the retry; in a new one it is not placed again', async () => {
-  for (const [session, sentAgain] of [['token-1', 1], ['token-2', 0]]) {
-    const { phone, socket } = await registered();
-    const call = phone.call('1003');
-    await settle();
-    const request = socket.find('call').id;
-    socket.say('callProgress', { callId: 'c1', state: 'ringing', request }, request);
-    await settle();
-    socket.drop();
-    const next = await reconnected();
-    accept({ session });
-    assert.equal(next.count('call'), sentAgain);
-    if (sentAgain) next.say('error', { message: 'Busy Here', code: 486 }, request);
-    const end = await call.ended;
-    assert.deepEqual([end.reason, end.code], sentAgain ? ['call_rejected', 486] : ['network_error', undefined]);
-    phone.close();
-  }
+test('a call that is gone ends as the missed event says, or for want of one by the loss of the network', async () => {
+  const { phone, socket } = await registered();
+  const told = await established(phone, socket, 'c1');
+  const untold = await established(phone, socket, 'c2');
+  const kept = await established(phone, socket, 'c3');
+  socket.drop();
+  const next = await reconnected();
+  accept({ calls: [{ callId: 'c3', direction: 'out', state: 'established', from: '5001', to: '1003', sdp: 'a' }] });
+  next.say('callEnded', { callId: 'c1', reason: 'normal_clearing', duration: 7 }, 'evt-1');
+  await settle();
+  assert.deepEqual([told.state, untold.state, kept.state], ['ended', 'established', 'established']);
+  next.say('pong', {}, next.find('ping').id);
+  assert.deepEqual([(await told.ended).reason, (await untold.ended).reason], ['normal_clearing', 'network_error']);
+  assert.equal(untold.pc.signalingState, 'closed');
+  assert.equal(kept.state, 'established');
+  assert.notEqual(kept.pc.signalingState, 'closed');
+  phone.close();
+});
+
+test('a `call` that failed meanwhile gets its outcome from the retry', async () => {
+  const { phone, socket } = await registered();
+  const call = phone.call('486');
+  await settle();
+  const { id } = socket.find('call');
+  socket.say('callProgress', { callId: 'c1', state: 'ringing', request: id }, id);
+  await settle();
+  socket.drop();
+  const next = await reconnected();
+  accept();
+  assert.deepEqual(next.sent.map((message) => message.type), ['register', 'call', 'ping']);
+  next.say('callEnded', { callId: 'c1', reason: 'user_busy', duration: 0, code: 486 }, 'evt-1');
+  next.say('error', { message: 'Busy Here', code: 486, details: 'user_busy' }, id);
+  assert.equal((await call.ended).code, 486);
+  phone.close();
+});
+
+test('a session that could not be resumed: its calls end, its requests are refused, nothing is sent again', async () => {
+  const { phone, socket } = await registered();
+  const talking = await established(phone, socket);
+  const calling = phone.call('1004');
+  await settle();
+  socket.drop();
+  const next = await reconnected();
+  const incoming = new Promise((done) => phone.on('call', done));
+  accept({
+    session: 'token-2',
+    calls: [{ callId: 'c9', direction: 'in', state: 'incoming', from: '1009', to: '5001', sdp: 'offer' }],
+  });
+  assert.equal((await talking.ended).reason, 'session_expired');
+  assert.equal((await calling.ended).reason, 'session_expired');
+  assert.equal((await incoming).id, 'c9');
+  assert.deepEqual(next.sent.map((message) => message.type), ['register']);
+  phone.close();
 });
 
 test('in a new session events are counted from the start again', async () => {
@@ -231,19 +270,20 @@ test('a server that restarts is come back to', async () => {
   socket.say('unregistered', { dn: '5001', reason: 'shutdown' }, 'evt-1');
   assert.equal(phone.state, 'reconnecting');
   await reconnected();
-  accept({ calls: [{ callId: 'c1', direction: 'outbound', state: 'established', from: '5001' }] });
+  accept({ calls: [{ callId: 'c1', direction: 'out', state: 'established', from: '5001' }] });
   await settle();
   assert.equal(call.state, 'established');
   phone.close();
 });
 
-test('close hangs up, unregisters and leaves no timer behind', async () => {
+test('close ends the registration and with it the calls, and leaves no timer behind', async () => {
   const { phone, socket } = await registered();
   const call = await established(phone, socket);
   phone.close();
-  assert.deepEqual(socket.sent.slice(-2).map(({ type }) => type), ['hangup', 'unregister']);
+  assert.equal(socket.sent.at(-1).type, 'unregister');
   assert.ok(socket.closed);
-  assert.equal((await call.ended).reason, 'normal_clearing');
+  const end = await call.ended;
+  assert.deepEqual([end.reason, end.error], ['normal_clearing', undefined]);
   const sockets = FakeSocket.all.length;
   await new Promise((done) => setTimeout(done, 20));
   assert.equal(FakeSocket.all.length, sockets);

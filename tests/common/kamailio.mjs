@@ -126,8 +126,9 @@ export class Kamailio {
 
   /** One statistics value of the module. @param {string} name @returns {Promise<number>} */
   async stat(name) {
-    const text = await this.rpcText('stats.get_statistics', `rtc_json:${name}`);
-    const match = new RegExp(`${name}\\s*=\\s*(\\d+)`).exec(text);
+    // by group: a name alone would be looked for in all groups, and "group:name" is none
+    const text = await this.rpcText('stats.get_statistics', 'rtc_json:');
+    const match = new RegExp(`^rtc_json:${name}\\s*=\\s*(\\d+)`, 'm').exec(text);
     if (!match) throw new Error(`no statistics value ${name}: ${text}`);
     return Number(match[1]);
   }

@@ -117,10 +117,14 @@ impl<'f> Failure<'f> {
 }
 
 impl Step<'_> {
-    /// A random text of `len` letters, six bits each.
+    /// A random text of `len` letters, six bits each but for the first: that is one of 32 letters, so that
+    /// no id looks like an option on a command line.
     pub fn random_text(&mut self, len: usize) -> String {
         let mut bytes = vec![0u8; len];
         self.rng.fill_bytes(&mut bytes);
+        if let Some(first) = bytes.first_mut() {
+            *first &= 31;
+        }
         bytes
             .iter()
             .map(|b| char::from(ALPHABET[usize::from(b & 63)]))

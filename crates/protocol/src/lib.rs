@@ -12,6 +12,7 @@
 mod client;
 mod json;
 mod parse;
+mod payload;
 mod secret;
 mod server;
 

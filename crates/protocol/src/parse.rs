@@ -6,6 +6,10 @@ use serde::Deserialize;
 
 use crate::client::{Call, Candidate, ClientMessage, DigestAnswer, RecordingAction, Register};
 use crate::json::{self, Node, Object};
+use crate::payload::{
+    take, Payload, Problem, CALL_ID, CANDIDATE, DIGEST, DIGITS, DISPLAY_NAME, MID, NONCE_COUNT,
+    PASSWORD, REASON, RESUME, SDP, TEXT, TOKEN,
+};
 use crate::{Request, Secret, ServerMessage};
 
 /// What an operator can change.
@@ -182,14 +186,6 @@ fn valid_type(kind: &str) -> bool {
         && kind.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// RFC 3261 25.1 `token`
-fn valid_token(name: &str) -> bool {
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte))
-}
-
 struct Envelope<'a> {
     kind: Cow<'a, str>,
     payload: Object<'a>,
@@ -224,11 +220,6 @@ impl<'a> Envelope<'a> {
         }
         Ok(Envelope { kind, payload, id })
     }
-}
-
-fn take<'a>(object: &mut Object<'a>, key: &str) -> Option<Node<'a>> {
-    let position = object.iter().position(|(known, _)| known == key)?;
-    Some(object.swap_remove(position).1)
 }
 
 fn read_message(
@@ -334,10 +325,15 @@ fn read_register(payload: &mut Payload<'_>, limits: &Limits) -> Result<Register,
 }
 
 fn read_digest(payload: &mut Payload<'_>) -> Result<Option<Box<DigestAnswer>>, Problem> {
-    let Some(mut digest) = payload.optional_object("digest")? else {
+    let Some(digest) = payload.optional_object("digest")? else {
         return Ok(None);
     };
-    Ok(Some(Box::new(DigestAnswer {
+    let answer = read_digest_answer(digest).map_err(|problem| problem.within("digest"))?;
+    Ok(Some(Box::new(answer)))
+}
+
+fn read_digest_answer(mut digest: Payload<'_>) -> Result<DigestAnswer, Problem> {
+    Ok(DigestAnswer {
         username: digest.optional_string("username", &DIGEST)?,
         realm: digest.optional_string("realm", &DIGEST)?,
         nonce: digest.string("nonce", &DIGEST)?,
@@ -347,15 +343,20 @@ fn read_digest(payload: &mut Payload<'_>) -> Result<Option<Box<DigestAnswer>>, P
         qop: digest.optional_string("qop", &DIGEST)?,
         cnonce: digest.optional_string("cnonce", &DIGEST)?.map(Secret::from),
         nc: digest.optional_string("nc", &NONCE_COUNT)?,
-    })))
+    })
 }
 
 fn read_candidate(payload: &mut Payload<'_>) -> Result<Option<Candidate>, Problem> {
-    let mut object = match take(&mut payload.0, "candidate") {
-        Some(Node::Null) => return Ok(None),
-        Some(Node::Object(object)) => Payload(object),
-        _ => return Err(Problem::at("candidate", "an object or null")),
-    };
+    match take(&mut payload.0, "candidate") {
+        Some(Node::Null) => Ok(None),
+        Some(Node::Object(object)) => {
+            read_candidate_init(Payload(object)).map_err(|problem| problem.within("candidate"))
+        }
+        _ => Err(Problem::at("candidate", "an object or null")),
+    }
+}
+
+fn read_candidate_init(mut object: Payload<'_>) -> Result<Option<Candidate>, Problem> {
     let line = object.string("candidate", &CANDIDATE)?;
     let sdp_mid = object.optional_string("sdpMid", &MID)?;
     let sdp_m_line_index = object
@@ -423,229 +424,4 @@ fn read_action(payload: &mut Payload<'_>) -> Result<RecordingAction, Problem> {
         _ => None,
     }
     .ok_or_else(|| Problem::at("action", "start, stop, pause or resume"))
-}
-
-/// A payload that its type does not allow, or a type that does not exist.
-struct Problem {
-    message: &'static str,
-    details: String,
-}
-
-impl Problem {
-    fn at(key: &str, expected: &str) -> Self {
-        Problem::bad_payload(format!("payload.{key}: expected {expected}"))
-    }
-
-    fn bad_payload(details: String) -> Self {
-        Problem {
-            message: "Bad message",
-            details,
-        }
-    }
-}
-
-/// What a string may be.
-struct Rule {
-    /// bytes
-    length: std::ops::RangeInclusive<usize>,
-    allowed: fn(char) -> bool,
-    expected: &'static str,
-}
-
-impl Rule {
-    fn fits(&self, text: &str) -> bool {
-        self.length.contains(&text.len()) && text.chars().all(self.allowed)
-    }
-}
-
-fn not_control(c: char) -> bool {
-    !c.is_control()
-}
-
-fn not_nul(c: char) -> bool {
-    c != '\0'
-}
-
-fn visible(c: char) -> bool {
-    c.is_ascii_graphic()
-}
-
-const SDP: Rule = Rule {
-    // the frame bounds it
-    length: 1..=usize::MAX,
-    allowed: not_nul,
-    expected: "a string that is not empty and has no NUL",
-};
-const TEXT: Rule = Rule {
-    length: 1..=8192,
-    allowed: not_nul,
-    expected: "a string of 1 to 8192 bytes without NUL",
-};
-const CALL_ID: Rule = Rule {
-    length: 1..=128,
-    allowed: visible,
-    expected: "a string of 1 to 128 visible ASCII characters",
-};
-const DISPLAY_NAME: Rule = Rule {
-    length: 0..=128,
-    allowed: not_control,
-    expected: "a string of at most 128 bytes without control characters",
-};
-const REASON: Rule = Rule {
-    length: 0..=64,
-    allowed: not_control,
-    expected: "a string of at most 64 bytes without control characters",
-};
-const DIGITS: Rule = Rule {
-    length: 1..=32,
-    allowed: |c| matches!(c, '0'..='9' | '*' | '#' | 'A'..='D'),
-    expected: "a string of 1 to 32 of 0-9*#A-D",
-};
-const PASSWORD: Rule = Rule {
-    length: 0..=256,
-    allowed: not_nul,
-    expected: "a string of at most 256 bytes without NUL",
-};
-const TOKEN: Rule = Rule {
-    length: 1..=8192,
-    allowed: visible,
-    expected: "a string of 1 to 8192 visible ASCII characters",
-};
-const RESUME: Rule = Rule {
-    length: 1..=256,
-    allowed: visible,
-    expected: "a string of 1 to 256 visible ASCII characters",
-};
-const DIGEST: Rule = Rule {
-    length: 1..=256,
-    allowed: |c| not_control(c) && c != '"' && c != '\\',
-    expected: "a string of 1 to 256 bytes without control characters, quotes and backslashes",
-};
-const NONCE_COUNT: Rule = Rule {
-    length: 8..=8,
-    allowed: |c| c.is_ascii_hexdigit(),
-    expected: "a string of 8 hex digits",
-};
-const CANDIDATE: Rule = Rule {
-    length: 0..=1024,
-    allowed: not_control,
-    expected: "a string of at most 1024 bytes without control characters",
-};
-const MID: Rule = Rule {
-    length: 0..=64,
-    allowed: not_control,
-    expected: "a string of at most 64 bytes without control characters",
-};
-const HEADER_VALUE: Rule = Rule {
-    length: 0..=1024,
-    allowed: not_control,
-    expected: "a string of at most 1024 bytes without control characters",
-};
-
-/// The payload's keys, taken out one by one. An optional key that is `null` counts as absent.
-struct Payload<'a>(Object<'a>);
-
-impl<'a> Payload<'a> {
-    fn take(&mut self, key: &str) -> Option<Node<'a>> {
-        take(&mut self.0, key).filter(|node| *node != Node::Null)
-    }
-
-    fn optional_string(&mut self, key: &str, rule: &Rule) -> Result<Option<String>, Problem> {
-        match self.take(key) {
-            None => Ok(None),
-            Some(Node::String(text)) if rule.fits(&text) => Ok(Some(text.into_owned())),
-            Some(Node::String(_)) => Err(Problem::at(key, rule.expected)),
-            Some(_) => Err(Problem::at(key, "a string")),
-        }
-    }
-
-    fn string(&mut self, key: &str, rule: &Rule) -> Result<String, Problem> {
-        self.optional_string(key, rule)?
-            .ok_or_else(|| Problem::at(key, "a string"))
-    }
-
-    /// A DN, or a number to dial.
-    fn optional_number(&mut self, key: &str, limits: &Limits) -> Result<Option<String>, Problem> {
-        let allowed =
-            |c: char| c.is_ascii_alphanumeric() || (!c.is_control() && limits.dn_extra.contains(c));
-        match self.take(key) {
-            None => Ok(None),
-            Some(Node::String(text))
-                if (1..=64).contains(&text.len()) && text.chars().all(allowed) =>
-            {
-                Ok(Some(text.into_owned()))
-            }
-            Some(Node::String(_)) => Err(Problem::at(
-                key,
-                &format!(
-                    "1 to 64 letters, digits or characters of {}",
-                    limits.dn_extra
-                ),
-            )),
-            Some(_) => Err(Problem::at(key, "a string")),
-        }
-    }
-
-    fn number(&mut self, key: &str, limits: &Limits) -> Result<String, Problem> {
-        self.optional_number(key, limits)?
-            .ok_or_else(|| Problem::at(key, "a string"))
-    }
-
-    fn boolean(&mut self, key: &str) -> Result<bool, Problem> {
-        match self.take(key) {
-            Some(Node::Bool(value)) => Ok(value),
-            _ => Err(Problem::at(key, "true or false")),
-        }
-    }
-
-    fn integer(
-        &mut self,
-        key: &str,
-        range: std::ops::RangeInclusive<u64>,
-        expected: &str,
-    ) -> Result<Option<u64>, Problem> {
-        match self.take(key) {
-            None => Ok(None),
-            Some(Node::Unsigned(value)) if range.contains(&value) => Ok(Some(value)),
-            Some(_) => Err(Problem::at(key, expected)),
-        }
-    }
-
-    fn optional_object(&mut self, key: &str) -> Result<Option<Payload<'a>>, Problem> {
-        match self.take(key) {
-            None => Ok(None),
-            Some(Node::Object(object)) => Ok(Some(Payload(object))),
-            Some(_) => Err(Problem::at(key, "an object")),
-        }
-    }
-
-    fn headers(&mut self) -> Result<Vec<(String, String)>, Problem> {
-        let Some(Payload(object)) = self.optional_object("headers")? else {
-            return Ok(Vec::new());
-        };
-        if object.len() > 16 {
-            return Err(Problem::at("headers", "at most 16 headers"));
-        }
-        let mut headers = Vec::with_capacity(object.len());
-        for (name, value) in object {
-            if name.len() > 64 || !valid_token(&name) {
-                return Err(Problem::at(
-                    "headers",
-                    "names of at most 64 characters that a SIP header name may have",
-                ));
-            }
-            match value {
-                Node::String(text) if HEADER_VALUE.fits(&text) => {
-                    headers.push((name.into_owned(), text.into_owned()));
-                }
-                _ => {
-                    return Err(Problem::at(
-                        &format!("headers.{name}"),
-                        HEADER_VALUE.expected,
-                    ))
-                }
-            }
-        }
-        Ok(headers)
-    }
 }

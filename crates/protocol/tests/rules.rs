@@ -221,12 +221,12 @@ fn register() {
     refused("register", "digest", &[r#"{"dn":"1","digest":"x"}"#]);
     refused(
         "register",
-        "response",
+        "digest.response",
         &[r#"{"dn":"1","digest":{"nonce":"n"}}"#],
     );
     refused(
         "register",
-        "nonce",
+        "digest.nonce",
         &[r#"{"dn":"1","digest":{"nonce":"a\"b","response":"r"}}"#],
     );
     let name = |length| format!(r#"{{"dn":"1","displayName":"{}"}}"#, "x".repeat(length));
@@ -478,13 +478,19 @@ fn candidates() {
         &[
             r#"{"callId":"c"}"#,
             r#"{"callId":"c","candidate":"candidate:1"}"#,
+        ],
+    );
+    refused(
+        "iceCandidate",
+        "candidate.candidate",
+        &[
             r#"{"callId":"c","candidate":{"candidate":"a\r\na=b"}}"#,
             r#"{"callId":"c","candidate":{}}"#,
         ],
     );
     refused(
         "iceCandidate",
-        "sdpMLineIndex",
+        "candidate.sdpMLineIndex",
         &[r#"{"callId":"c","candidate":{"candidate":"a","sdpMLineIndex":65536}}"#],
     );
 }

@@ -85,16 +85,16 @@ impl Faults {
             ),
             (
                 Faults::FINGERPRINT,
-                "fingerprint: a=fingerprint with sha-256, sha-384 or sha-512 is missing",
+                "fingerprint: a=fingerprint with sha-256, sha-384 or sha-512 is missing or cut",
             ),
             (Faults::SETUP, setup),
             (
                 Faults::UFRAG,
-                "ice-ufrag: a=ice-ufrag (4 to 256 characters) is missing",
+                "ice-ufrag: a=ice-ufrag (4 to 256 characters) is missing or malformed",
             ),
             (
                 Faults::PWD,
-                "ice-pwd: a=ice-pwd (22 to 256 characters) is missing",
+                "ice-pwd: a=ice-pwd (22 to 256 characters) is missing or malformed",
             ),
         ];
         let said: Vec<&str> = all

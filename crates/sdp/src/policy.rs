@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::line::payload_type;
+use crate::line::{cut, payload_type};
 
 /// What a text may contain: the codecs, in order of preference, and whether the SIP side must speak DTLS-SRTP.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,10 +49,7 @@ impl Policy {
             codecs: Vec::new(),
             fixed: [Format::NONE; 128],
         };
-        for name in list
-            .split([',', ' ', '\t'])
-            .filter(|name| !name.is_empty())
-        {
+        for name in list.split([',', ' ', '\t']).filter(|name| !name.is_empty()) {
             let codec = KNOWN
                 .iter()
                 .find(|codec| codec.name.eq_ignore_ascii_case(name))
@@ -71,7 +68,8 @@ impl Policy {
         }
         for (rank, codec) in policy.codecs.iter().enumerate() {
             if let Some(pt) = codec.fixed {
-                policy.fixed[usize::from(pt)] = Format::new(rank, Clock::of(codec.clock));
+                // every fixed type of the table, CN's too, runs at 8000 Hz
+                policy.fixed[usize::from(pt)] = Format::new(rank, Clock::of(8_000));
             }
         }
         Ok(policy)
@@ -85,7 +83,7 @@ impl Policy {
     pub(crate) fn rtpmap(&self, value: &str) -> Option<(u8, Format)> {
         let (pt, rest) = payload_type(value)?;
         let encoding = rest.trim_start_matches(' ');
-        let (name, rest) = encoding.split_once('/').unwrap_or((encoding, ""));
+        let (name, rest) = cut(encoding, b'/');
         let Some(rank) = self
             .codecs
             .iter()
@@ -94,7 +92,7 @@ impl Policy {
             return Some((pt, Format::NONE));
         };
         let codec = self.codecs[rank];
-        let (clock, channels) = rest.split_once('/').unwrap_or((rest, "1"));
+        let (clock, channels) = cut(rest, b'/');
         let clock = clock.parse().unwrap_or(0);
         // PCMU/16000 or PCMU/8000/2 is not what the operator meant by PCMU
         let fits = (codec.clock == 0 || codec.clock == clock)
@@ -250,17 +248,8 @@ static KNOWN: [Codec; 11] = [
 ];
 
 fn names() -> String {
-    KNOWN.map_names().join(", ")
-}
-
-trait MapNames {
-    fn map_names(&self) -> Vec<&'static str>;
-}
-
-impl MapNames for [Codec] {
-    fn map_names(&self) -> Vec<&'static str> {
-        self.iter().map(|codec| codec.name).collect()
-    }
+    let names: Vec<&str> = KNOWN.iter().map(|codec| codec.name).collect();
+    names.join(", ")
 }
 
 fn or_nothing(written: &str) -> &str {

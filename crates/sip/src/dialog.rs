@@ -98,7 +98,8 @@ impl Dialog {
     }
 
     /// Takes what an 18x or 2xx to our INVITE tells of the far side: tag, target, routes. A 2xx after an 18x is told again,
-    /// and wins (RFC 3261 13.2.2.4). The target stays when there is no Contact.
+    /// and wins (RFC 3261 13.2.2.4). The target stays when there is no Contact. For a 2xx to a later request there is
+    /// [`refresh`](Self::refresh).
     ///
     /// # Errors
     /// [`Error::Header`] when To, Contact or Record-Route cannot be read; the dialog is unchanged then.
@@ -110,6 +111,18 @@ impl Dialog {
         self.remote_tag = to.tag().unwrap_or_default().to_owned();
         self.routes = routes;
         if let Some(target) = target {
+            self.remote_target = target;
+        }
+        Ok(())
+    }
+
+    /// Takes the Contact of a request or 2xx within the dialog that may move the far side (re-INVITE, UPDATE): only the target
+    /// changes, never the routes (RFC 3261 12.2.1.2, 12.2.2; RFC 3311 5.2). Nothing changes when there is no Contact.
+    ///
+    /// # Errors
+    /// [`Error::Header`] when Contact cannot be read.
+    pub fn refresh(&mut self, message: &Message<'_>) -> Result<(), Error> {
+        if let Some(target) = contact(message)? {
             self.remote_target = target;
         }
         Ok(())
@@ -344,6 +357,22 @@ mod tests {
         assert_eq!(dialog.remote_target, "sip:early@x");
         assert_eq!(dialog.route_headers(), "");
         assert_eq!(dialog.next_hop(), "sip:early@x");
+    }
+
+    #[test]
+    fn a_refresh_moves_the_target_only() {
+        let mut dialog = outgoing();
+        let first = reply("Record-Route: <sip:p;lr>\r\n", "Contact: <sip:a@x>\r\n");
+        dialog.confirm(&Message::parse(&first).unwrap()).unwrap();
+        let before = dialog.clone();
+        dialog
+            .refresh(&Message::parse(&reply("", "")).unwrap())
+            .unwrap();
+        assert_eq!(dialog, before);
+        let moved = reply("Record-Route: <sip:q;lr>\r\n", "Contact: <sip:b@y>\r\n");
+        dialog.refresh(&Message::parse(&moved).unwrap()).unwrap();
+        assert_eq!(dialog.remote_target, "sip:b@y");
+        assert_eq!(dialog.routes, before.routes);
     }
 
     /// RFC 3261 12.2.1.1

@@ -233,11 +233,19 @@ impl<'a> Heap<'a> {
                 }
             }
         }
+        let shared = self.shared();
+        let mut first = 0;
+        let mut count = 0;
         for index in (0..self.map.layout.slots).rev() {
-            if self.map.slot(index).state.load(Acquire) == FREE {
-                self.give_slot(index);
+            let slot = self.map.slot(index);
+            if slot.state.load(Acquire) == FREE {
+                slot.link.store(first, Relaxed);
+                first = index + 1;
+                count += 1;
             }
         }
+        shared.slot.store(first, Relaxed);
+        shared.slots_free.store(count, Relaxed);
     }
 
     fn alloc_small(&self, class: usize, keep: u32) -> Option<Place> {

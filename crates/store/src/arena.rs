@@ -228,10 +228,12 @@ impl Arena {
         if !published.is_some() || slot.key() != Some(*key) {
             return Ok(None);
         }
-        let mut guard = Guard::new(&self.map, index, *key, held);
+        let guard = Guard::new(&self.map, index, *key, held);
         // SAFETY: the published block of a slot whose lock is held; the result is not kept.
-        if unsafe { self.map.read_block(published) }.is_none() {
-            guard.remove();
+        let head = unsafe { self.map.read_block(published) }.map(|contents| contents.head);
+        // Never another agent's record, whatever happened to the word
+        if head.is_none_or(|head| (head.slot, head.generation) != (index, published.generation())) {
+            guard.abandon();
             return Err(Error::Damaged);
         }
         Ok(Some(guard))
@@ -272,7 +274,7 @@ pub(crate) fn reclaim_for_room(map: &Map) -> bool {
         && repair::reclaim(map) > 0
 }
 
-/// Milliseconds since the machine started, never 0.
+/// Milliseconds of a clock that only goes forward, far enough from 0 that the first look of an arena is never too early.
 fn monotonic_ms() -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,

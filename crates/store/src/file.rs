@@ -15,7 +15,7 @@ use crate::owner;
 use crate::recover::Replaced;
 
 /// How long a start waits for the workers of a server that was killed just now to be gone.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 1000 });
 const MODE: u32 = 0o600;
 
 /// An opened, locked and mapped file.

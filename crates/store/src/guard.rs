@@ -113,6 +113,15 @@ impl<'a> Guard<'a> {
         Turn::take(self.map, self.index)
     }
 
+    /// The record cannot be trusted, and the key goes. Nor can the word, so its block is not freed: it may be another's.
+    /// The allocator finds it again when it is built anew.
+    pub(crate) fn abandon(self) {
+        self.map
+            .slot(self.index)
+            .record
+            .store(self.published().cleared().0, Release);
+    }
+
     fn published(&self) -> BlockRef {
         Map::load(&self.map.slot(self.index).record)
     }

@@ -159,7 +159,8 @@ impl Layout {
         let at_buckets = at_due + u64::from(slots) * 8;
         let at_pages = at_buckets + u64::from(buckets) * size_of::<Bucket>() as u64;
         // For each page itself, its entry, and its bit
-        let pages = ((size - at_pages - 4096) * 8 / ((PAGE + size_of::<Page>() as u64) * 8 + 1)) as u32;
+        let pages =
+            ((size - at_pages - 4096) * 8 / ((PAGE + size_of::<Page>() as u64) * 8 + 1)) as u32;
         let at_free = at_pages + u64::from(pages) * size_of::<Page>() as u64;
         let at_data = (at_free + u64::from(pages.div_ceil(64)) * 8).next_multiple_of(4096);
         debug_assert!(at_data + u64::from(pages) * PAGE <= size);

@@ -16,7 +16,7 @@ use crate::owner;
 
 /// How long a live holder may keep a slot before others give up. A step takes microseconds; only a stopped process or an
 /// endless loop gets here, and it must not stop all workers one by one.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 5 });
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 5 });
 
 thread_local! {
     /// Whether this thread holds a slot.

@@ -183,3 +183,35 @@ fn entry(slot: &Slot, ticket: u32) -> &AtomicU64 {
 fn pack(ticket: u32, owner: u32) -> u64 {
     (u64::from(ticket) << 32) | u64::from(owner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{bench, fork, Child, MIB};
+
+    /// Bounded sleeping would hide a forgotten wake, so this waiter sleeps for long.
+    #[test]
+    fn end_of_a_turn_wakes_a_sleeper() {
+        let bench = bench();
+        let (arena, _) = bench.open(MIB);
+        let (first, second) = (Turn::take(arena.map(), 0), Turn::take(arena.map(), 0));
+        let serving = &arena.map().slot(0).turn_serving;
+        let sleeper = fork(|| {
+            while serving.load(SeqCst) == 0 {
+                futex_wait(serving, 0, Duration::from_secs(60));
+            }
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        drop(first);
+        assert!(Child::join(sleeper));
+        drop(second);
+        assert_eq!(serving.load(SeqCst), 2);
+        // The last in order passes over all that are done, so that the ring is not filled by them
+        let (first, second, third) = (Turn::take(arena.map(), 0), Turn::take(arena.map(), 0), Turn::take(arena.map(), 0));
+        drop(third);
+        drop(second);
+        assert_eq!(serving.load(SeqCst), 2);
+        drop(first);
+        assert_eq!(serving.load(SeqCst), 5);
+    }
+}

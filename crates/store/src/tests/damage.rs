@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
 use crate::block::HEAD;
@@ -210,4 +211,52 @@ fn tables_overwritten() {
         rng(at as u64).fill_bytes(&mut bytes[table]);
         sample.check(&bench, &bytes, &format!("table {at} of noise"));
     }
+}
+
+/// Something wrote into the mapping while it is in use.
+#[test]
+fn word_overwritten_while_in_use() {
+    let bench = bench();
+    let (arena, _) = bench.open(MIB);
+    let empty = footprint(&arena);
+    for key in [b"a", b"b"] {
+        arena
+            .lock_or_create(key)
+            .unwrap()
+            .commit(&sealed(key, 1, 500), NEVER)
+            .unwrap();
+    }
+    let map = arena.map();
+    let word = |key: &[u8]| {
+        let index = (0..map.layout.slots).find(|&index| {
+            // SAFETY: nobody else uses this arena.
+            let contents = unsafe { map.read_block(Map::load(&map.slot(index).record)) };
+            contents.is_some_and(|contents| contents.key == key)
+        });
+        &map.slot(index.unwrap()).record
+    };
+    let (a, b) = (word(b"a"), word(b"b"));
+    let (right, other) = (a.load(Relaxed), b.load(Relaxed));
+    for wrong in [
+        other,
+        u64::MAX,
+        right ^ 1,
+        right ^ (1 << 63),
+        right & !0xFFFF_FFFF | 1,
+    ] {
+        arena
+            .lock_or_create(b"a")
+            .unwrap()
+            .commit(&sealed(b"a", 2, 500), NEVER)
+            .unwrap();
+        word(b"a").store(wrong, Relaxed);
+        assert!(matches!(arena.lock(b"a"), Err(Error::Damaged)), "{wrong:x}");
+        assert!(arena.lock(b"a").unwrap().is_none());
+        assert_eq!(unseal(b"b", arena.lock(b"b").unwrap().unwrap().record()), 1);
+    }
+    remove_all(&arena);
+    drop(arena);
+    let (arena, found) = bench.open(MIB);
+    assert_eq!((found.kept, found.damaged), (0, 0));
+    assert_eq!(footprint(&arena), empty);
 }

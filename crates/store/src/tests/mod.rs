@@ -144,10 +144,8 @@ pub(super) struct Signal {
 pub(super) fn signal() -> Signal {
     let mut ends = [0; 2];
     // SAFETY: the kernel fills in two descriptors.
-    assert_eq!(
-        unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) },
-        0
-    );
+    let code = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) };
+    assert_eq!(code, 0);
     Signal {
         read: ends[0],
         write: ends[1],
@@ -157,10 +155,8 @@ pub(super) fn signal() -> Signal {
 impl Signal {
     pub(super) fn give(&self) {
         // SAFETY: one byte from a live buffer.
-        assert_eq!(
-            unsafe { libc::write(self.write, [0u8].as_ptr().cast(), 1) },
-            1
-        );
+        let written = unsafe { libc::write(self.write, [0u8].as_ptr().cast(), 1) };
+        assert_eq!(written, 1);
     }
 
     pub(super) fn await_one(&self) {
@@ -208,7 +204,8 @@ pub(super) fn sealed(key: &[u8], number: u32, len: usize) -> Vec<u8> {
     out.extend_from_slice(key);
     out.extend_from_slice(&number.to_le_bytes());
     // One pattern repeated, as checking byte by byte is slow without optimisation
-    let pattern: [u8; 251] = std::array::from_fn(|at| (number as u8).wrapping_add(at as u8).wrapping_mul(31));
+    let pattern: [u8; 251] =
+        std::array::from_fn(|at| (number as u8).wrapping_add(at as u8).wrapping_mul(31));
     while out.len() < len {
         let more = pattern.len().min(len - out.len());
         out.extend_from_slice(&pattern[..more]);

@@ -58,9 +58,7 @@ fn full_arena_refuses_new_keys_and_serves_old_ones() {
             assert_eq!(unseal(&key, guard.record()), 0);
         }
         assert_eq!(footprint(&arena), full);
-        arena
-            .for_each(check)
-            .unwrap();
+        arena.for_each(check).unwrap();
         remove_all(&arena);
         assert_eq!(footprint(&arena), empty, "{len}");
     }

@@ -1,0 +1,253 @@
+//! Lines and what they are.
+
+use std::net::IpAddr;
+
+use crate::Direction;
+
+/// The lines of a text, without their ends.
+pub(crate) struct Lines<'a> {
+    text: &'a str,
+    /// Offset behind the end of the line that came last.
+    pub end: usize,
+    /// How many lines ended with CRLF so far.
+    pub returns: usize,
+}
+
+impl<'a> Lines<'a> {
+    pub fn new(text: &'a str) -> Self {
+        Lines {
+            text,
+            end: 0,
+            returns: 0,
+        }
+    }
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a str;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a str> {
+        let rest = &self.text[self.end..];
+        if rest.is_empty() {
+            return None;
+        }
+        let at = line_feed(rest.as_bytes());
+        let line = &rest[..at];
+        self.end = (self.end + at + 1).min(self.text.len());
+        match line.strip_suffix('\r') {
+            Some(line) if at < rest.len() => {
+                self.returns += 1;
+                Some(line)
+            }
+            _ => Some(line),
+        }
+    }
+}
+
+/// Offset of the first LF, or the length. Eight bytes at a time: half of the cost of a filter is finding line ends, and
+/// most lines are too short for a search that has to be set up.
+#[inline]
+fn line_feed(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const LF: u64 = ONES * b'\n' as u64;
+    // the lowest bit set marks the first LF among eight bytes
+    let marks = |eight: &[u8; 8]| {
+        let x = u64::from_le_bytes(*eight) ^ LF;
+        x.wrapping_sub(ONES) & !x & (ONES << 7)
+    };
+    let mut rest = bytes;
+    let mut at = 0;
+    while let Some((eight, tail)) = rest.split_first_chunk() {
+        let found = marks(eight);
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+        rest = tail;
+    }
+    at + rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len())
+}
+
+/// A line, as far as a rule names it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Line<'a> {
+    /// `m=`: its value.
+    Media(&'a str),
+    /// `o=`: its value.
+    Origin(&'a str),
+    /// `c=`: its value.
+    Connection(&'a str),
+    /// `a=rtpmap`: its value, payload type first.
+    Rtpmap(&'a str),
+    /// `a=fmtp` or `a=rtcp-fb`: its value, payload type or `*` first.
+    OfFormat(&'a str),
+    Candidate(&'a str),
+    EndOfCandidates,
+    Ufrag(&'a str),
+    Pwd(&'a str),
+    Setup(&'a str),
+    /// `a=fingerprint`: its value.
+    Fingerprint(&'a str),
+    /// `a=fingerprint` that does not count: too weak, or broken. Only the first pass tells it from the other.
+    WeakFingerprint,
+    Crypto,
+    /// `a=group:BUNDLE`: its identification tags.
+    Bundle(&'a str),
+    Mid(&'a str),
+    BundleOnly,
+    RtcpMux,
+    Direction(Direction),
+    Other,
+}
+
+impl<'a> Line<'a> {
+    #[inline]
+    pub fn of(line: &'a str) -> Line<'a> {
+        let Some(value) = line.get(2..) else {
+            return Line::Other;
+        };
+        match line.as_bytes() {
+            [b'a', b'=', ..] => Line::attribute(value),
+            [b'm', b'=', ..] => Line::Media(value),
+            [b'c', b'=', ..] => Line::Connection(value),
+            [b'o', b'=', ..] => Line::Origin(value),
+            _ => Line::Other,
+        }
+    }
+
+    #[inline]
+    fn attribute(attribute: &'a str) -> Line<'a> {
+        let after = |name| attribute.strip_prefix(name);
+        let line = match attribute.as_bytes().first() {
+            Some(b'r') => match attribute {
+                "rtcp-mux" => Some(Line::RtcpMux),
+                "recvonly" => Some(Line::Direction(Direction::RecvOnly)),
+                _ => after("rtpmap:")
+                    .map(Line::Rtpmap)
+                    .or_else(|| after("rtcp-fb:").map(Line::OfFormat)),
+            },
+            Some(b'f') => after("fmtp:")
+                .map(Line::OfFormat)
+                .or_else(|| after("fingerprint:").map(Line::Fingerprint)),
+            Some(b'c') => after("candidate:")
+                .map(Line::Candidate)
+                .or_else(|| after("crypto:").map(|_| Line::Crypto)),
+            Some(b'i') => match attribute {
+                "inactive" => Some(Line::Direction(Direction::Inactive)),
+                _ => after("ice-ufrag:")
+                    .map(Line::Ufrag)
+                    .or_else(|| after("ice-pwd:").map(Line::Pwd)),
+            },
+            Some(b's') => match attribute {
+                "sendrecv" => Some(Line::Direction(Direction::SendRecv)),
+                "sendonly" => Some(Line::Direction(Direction::SendOnly)),
+                _ => after("setup:").map(Line::Setup),
+            },
+            Some(b'm') => after("mid:").map(Line::Mid),
+            Some(b'g') => after("group:BUNDLE")
+                .filter(|tags| tags.is_empty() || tags.starts_with(' '))
+                .map(Line::Bundle),
+            Some(b'b') if attribute == "bundle-only" => Some(Line::BundleOnly),
+            Some(b'e') if attribute == "end-of-candidates" => Some(Line::EndOfCandidates),
+            _ => None,
+        };
+        line.unwrap_or(Line::Other)
+    }
+}
+
+/// The value of an `m=` line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Media<'a> {
+    pub kind: &'a str,
+    /// Port, with `/number` where it was written.
+    pub port: &'a str,
+    pub protocol: &'a str,
+    /// At least one, divided by blanks.
+    pub formats: &'a str,
+    /// The port is 0: refused, or not yet given (RFC 8843, section 6, `bundle-only`).
+    pub no_port: bool,
+}
+
+impl<'a> Media<'a> {
+    pub fn parse(value: &'a str) -> Option<Media<'a>> {
+        let (kind, rest) = word(value)?;
+        let (port, rest) = word(rest)?;
+        let (protocol, rest) = word(rest)?;
+        let formats = rest.trim_matches(' ');
+        if formats.is_empty() {
+            return None;
+        }
+        let number: u16 = cut(port, b'/').0.parse().ok()?;
+        Some(Media {
+            kind,
+            port,
+            protocol,
+            formats,
+            no_port: number == 0,
+        })
+    }
+
+    pub fn is_audio(&self) -> bool {
+        self.kind == "audio"
+    }
+}
+
+/// The first word and what follows it.
+fn word(text: &str) -> Option<(&str, &str)> {
+    let text = text.trim_start_matches(' ');
+    let (word, _) = cut(text, b' ');
+    (!word.is_empty()).then(|| text.split_at(word.len()))
+}
+
+/// What stands before and behind the first `at`, an ASCII byte; the whole and nothing where there is none. Words are
+/// short: a plain loop beats the search of the standard library.
+#[inline]
+pub(crate) fn cut(text: &str, at: u8) -> (&str, &str) {
+    match text.bytes().position(|b| b == at) {
+        Some(n) => (&text[..n], &text[n + 1..]),
+        None => (text, ""),
+    }
+}
+
+/// A leading payload type (RFC 3550: 0 to 127) and what follows it, which begins with a blank unless it is empty.
+#[inline]
+pub(crate) fn payload_type(text: &str) -> Option<(u8, &str)> {
+    let bytes = text.as_bytes();
+    let digits = bytes
+        .iter()
+        .take(4)
+        .take_while(|b| b.is_ascii_digit())
+        .count();
+    if digits == 0 || digits > 3 || bytes.get(digits).is_some_and(|&b| b != b' ') {
+        return None;
+    }
+    let number = bytes[..digits]
+        .iter()
+        .fold(0u16, |n, b| n * 10 + u16::from(b - b'0'));
+    (number < 128).then(|| (number as u8, &text[digits..]))
+}
+
+/// Is the value of a `c=` line 0.0.0.0 or ::, which names no place?
+pub(crate) fn is_unspecified(connection: &str) -> bool {
+    if connection == "IN IP4 0.0.0.0" {
+        return true;
+    }
+    let Some(address) = connection.split(' ').filter(|w| !w.is_empty()).nth(2) else {
+        return false;
+    };
+    cut(address, b'/')
+        .0
+        .parse::<IpAddr>()
+        .is_ok_and(|ip| ip.to_canonical().is_unspecified())
+}
+
+/// Is the value of a candidate line that of the placeholder, whatever its foundation and priority?
+pub(crate) fn is_placeholder(candidate: &str) -> bool {
+    let mut words = candidate.split(' ').filter(|w| !w.is_empty()).skip(1);
+    words.next() == Some("1")
+        && words.next().is_some_and(|w| w.eq_ignore_ascii_case("udp"))
+        && words.next().is_some()
+        && words.next() == Some("0.0.0.0")
+        && words.next() == Some("9")
+}

@@ -1,0 +1,136 @@
+/** Servers, pages and measurements that the end-to-end tests share. */
+import assert from 'node:assert/strict';
+import { fileURLToPath } from 'node:url';
+import { startAsterisk } from '../common/asterisk.mjs';
+import { clientDir, servePages, startBrowser } from '../common/browser.mjs';
+import { sleep, until } from '../common/cleanup.mjs';
+import { startKamailio } from '../common/kamailio.mjs';
+import { freePort } from '../common/ports.mjs';
+
+/** The pages of these tests, with the client's `dist` beside them. */
+export const serveTestPages = (dirs = []) => servePages({ dirs: [fileURLToPath(new URL('./pages/', import.meta.url)), ...dirs, clientDir] });
+
+/**
+ * Asterisk as the registrar, and Kamailio in front of it. Asterisk writes every SIP message to its log.
+ * @param {import('../common/kamailio.mjs').Options} [options] of Kamailio
+ */
+export async function startUpstream(options = {}) {
+  const port = await freePort();
+  const kamailio = await startKamailio({ mode: 'upstream', asteriskPort: port, workers: 4, ...options });
+  const asterisk = await startAsterisk({ kamailio: `127.0.0.1:${kamailio.sipPort}`, port });
+  await asterisk.rx('pjsip set logger on');
+  return { kamailio, asterisk };
+}
+
+/** One agent in one page. Made by `openAgent`. */
+export class Agent {
+  constructor(page, dn) {
+    this.page = page;
+    this.dn = dn;
+  }
+
+  /** Runs one of the functions of `window.agent` in the page. @param {string} name */
+  run(name, ...args) { return this.page.evaluate(([method, list]) => window.agent[method](...list), [name, args]); }
+
+  about(index) { return this.run('about', index); }
+
+  /** Calls and waits until the far side has answered. @returns {Promise<number>} index of the call */
+  async callAndWait(to, ms = 5000) {
+    const index = await this.run('call', to);
+    await this.reaches(index, 'established', ms);
+    return index;
+  }
+
+  /** Waits until call `index` is there and in this state. @returns {Promise<any>} what is known of it */
+  async reaches(index, state, ms = 5000) {
+    let last;
+    try {
+      return await until(async () => { last = await this.about(index); return last?.state === state && last; }, { ms });
+    } catch {
+      throw new Error(`call ${index} of ${this.dn} did not become ${state} within ${ms} ms: ${JSON.stringify(last)}\n${await this.transcript()}`);
+    }
+  }
+
+  /** The JSON messages of this page. @returns {Promise<{ at: number, dir: 'in' | 'out', type: string, payload: any, id: string }[]>} */
+  async messages() {
+    const frames = await this.page.evaluate(() => window.agent.frames);
+    return frames.map(({ at, dir, data }) => ({ at, dir, ...JSON.parse(data) }));
+  }
+
+  /** The first message of this type in this direction. */
+  async message(dir, type) { return (await this.messages()).find((m) => m.dir === dir && m.type === type); }
+
+  async transcript() {
+    return (await this.messages()).map(({ dir, type, payload, id }) => `${dir === 'in' ? '<' : '>'} ${type} ${id} ${
+      JSON.stringify(payload, (key, value) => (key === 'password' ? '…' : key === 'sdp' && value ? `<sdp ${value.length}>` : value))}`).join('\n');
+  }
+}
+
+/**
+ * Opens a page and registers.
+ * @param {Awaited<ReturnType<typeof startBrowser>>} browser
+ * @param {{ url: string }} pages
+ * @param {{ dn: string, url: string, [option: string]: any }} options of the client; `tone`: see pages/agent.js
+ * @returns {Promise<Agent>}
+ */
+export async function openAgent(browser, pages, { dn, ...options }) {
+  const page = await browser.page(`${pages.url}agent.html`);
+  await page.waitForFunction(() => window.agent);
+  const agent = new Agent(page, dn);
+  await agent.run('register', { dn, password: `pw${dn}`, displayName: `Agent ${dn}`, ...options });
+  return agent;
+}
+
+// A beep of the fake microphone adds some hundredths, silence less than a millionth. Measured over more than two beeps.
+const audible = 1e-3;
+const listenFor = 2300;
+
+/**
+ * Measures what each of these calls hears in the next seconds, all at the same time.
+ * @param {...[{ run(name: string, ...args: any[]): Promise<any> }, number]} calls agent and index of the call
+ */
+export async function listen(...calls) {
+  const before = await Promise.all(calls.map(([agent, index]) => agent.run('sound', index)));
+  await sleep(listenFor);
+  const after = await Promise.all(calls.map(([agent, index]) => agent.run('sound', index)));
+  return after.map((end, i) => ({
+    seconds: (end.at - before[i].at) / 1000, packets: end.packets - before[i].packets, sent: end.sent - before[i].sent,
+    energy: end.energy - before[i].energy, codec: end.codec, pair: end.pair,
+  }));
+}
+
+/** Like `listen`, and fails unless every one of them has heard a sound all the time. Gives the figures as text, too. */
+export async function hears(...calls) {
+  const heard = await listen(...calls);
+  for (const [i, { seconds, packets, energy, codec }] of heard.entries()) {
+    const text = `${calls[i][0].dn}: ${JSON.stringify(heard[i])}`;
+    assert.ok(seconds >= 2, text);
+    // 50 packets a second are sent
+    assert.ok(packets > seconds * 35, `sound stops: ${text}`);
+    assert.ok(energy > audible, `nothing but silence: ${text}`);
+    assert.equal(codec, 'audio/PCMU');
+  }
+  return heard.map((h, i) => `${calls[i][0].dn} hears ${h.packets} packets in ${h.seconds.toFixed(1)} s, energy ${h.energy.toPrecision(2)}, ${h.pair}`).join('; ');
+}
+
+/** Fails unless each of these calls gets packets that hold nothing but silence. */
+export async function hearsSilence(...calls) {
+  for (const [i, heard] of (await listen(...calls)).entries()) {
+    assert.ok(heard.energy < audible / 100, `${calls[i][0].dn} hears something: ${JSON.stringify(heard)}`);
+  }
+}
+
+/** Payload formats of the audio section of an SDP, by name, in order. */
+export function codecs(sdp) {
+  const [, formats] = /^m=audio \d+ \S+ (.*?)\r?$/m.exec(sdp);
+  const named = new Map([...sdp.matchAll(/^a=rtpmap:(\d+) ([^\r\n]+)/gm)].map(([, format, name]) => [format, name]));
+  return { formats: formats.split(' ').map((format) => named.get(format) ?? format), mapped: [...named.values()] };
+}
+
+/** Whole milliseconds between two times. */
+export const ms = (from, to) => Math.round(to - from);
+
+/** Prints a figure that was measured. @param {string} text */
+export const note = (text) => console.log(`# ${text}`);
+
+export { sleep, startBrowser, startKamailio, until };

@@ -1,0 +1,80 @@
+/** An agent with the project's own client, driven from a test through `window.agent`. */
+import { Phone } from '/dist/rtc-json.js';
+import { frames, LoggedWebSocket, now, plainMicrophone, play, sound, tone, watch } from './measure.js';
+
+/** @type {Phone} */
+let phone;
+/** Every call of this page, in order: the call itself, and `at`, the times of what happened to it. */
+const calls = [];
+const states = [];
+
+function follow(call, start) {
+  const record = { call, at: { start, [call.state]: now() }, candidates: [], watched: watch(call.pc) };
+  const { pc } = call;
+  calls.push(record);
+  call.on('state', (state) => { record.at[state] ??= now(); });
+  call.on('callAccepted', () => {
+    record.at.accepted ??= now();
+    record.gatheringAtAnswer ??= pc.iceGatheringState;
+  });
+  call.on('stream', (stream) => {
+    play(stream);
+    for (const track of stream.getTracks()) track.addEventListener('unmute', () => { record.at.firstPacket ??= now(); });
+  });
+  call.on('ended', ({ reason, duration, code, error }) => {
+    record.end = { reason, duration, code, error: error && String(error) };
+  });
+  pc.addEventListener('icecandidate', ({ candidate }) => { if (candidate?.candidate) record.candidates.push(candidate.candidate); });
+  pc.addEventListener('icegatheringstatechange', () => { record.at[`gathering ${pc.iceGatheringState}`] ??= now(); });
+  pc.addEventListener('connectionstatechange', () => { record.at[pc.connectionState] ??= now(); });
+  return calls.length - 1;
+}
+
+window.agent = {
+  frames,
+  states,
+
+  /** Registers. `options` are those of the client; `tone`: send that many hertz in place of the microphone. */
+  async register({ tone: hertz, ...options }) {
+    const audio = hertz ? tone(hertz) : plainMicrophone;
+    phone = new Phone({ audio, WebSocket: LoggedWebSocket, ...options });
+    phone.on('state', (state) => states.push({ at: now(), state }));
+    phone.on('call', (call) => follow(call, now()));
+    return phone.register();
+  },
+
+  /** Calls a number and gives the index of the call. */
+  call(to) {
+    const start = now();
+    return follow(phone.call(to), start);
+  },
+
+  answer: (index) => calls[index].call.answer(),
+
+  /** Hangs up and gives how the call ended. */
+  async hangup(index) {
+    await calls[index].call.hangup();
+    return calls[index].end;
+  },
+
+  /** Silences the microphone, as a mute button does. */
+  mute(index, muted) {
+    for (const { track } of calls[index].call.pc.getSenders()) track.enabled = !muted;
+  },
+
+  /** What is known of a call, without what cannot leave the page. */
+  about(index) {
+    const record = calls[index];
+    if (!record) return undefined;
+    const { call, at, end, candidates, watched, gatheringAtAnswer } = record;
+    const { id, state, direction, from, to, displayName } = call;
+    return { id, state, direction, from, to, displayName, at, end, candidates, watched, gatheringAtAnswer };
+  },
+
+  /** Begins to measure the longest silence anew. */
+  watchAgain(index) { calls[index].watched = watch(calls[index].call.pc); },
+
+  sound: (index) => sound(calls[index].call.pc),
+  phoneState: () => phone?.state,
+  unregister: () => phone.unregister(),
+};

@@ -1,0 +1,315 @@
+/**
+ * A bare SIP endpoint over UDP: sends what it is told, right or wrong, and remembers every message. For what SIPp cannot
+ * do: two things at the same instant, random pauses, a registrar that checks digests.
+ */
+import dgram from 'node:dgram';
+import fs from 'node:fs';
+import { checkDigest, digestFields } from '../common/digest.mjs';
+import { scenarioDir } from '../common/sipp.mjs';
+
+const template = fs.readFileSync(`${scenarioDir}/parts/webrtc.sdp`, 'utf8');
+let unique = 0;
+const fresh = (what) => `${what}${process.pid}x${(unique += 1)}${Math.random().toString(36).slice(2, 8)}`;
+
+/**
+ * SDP of a far side that speaks DTLS-SRTP, the same that the SIPp scenarios send.
+ * @param {{ setup?: string, version?: number, direction?: string }} [options]
+ */
+export const farSdp = ({ setup = 'actpass', version = 1, direction = 'sendrecv' } = {}) => template
+  .replaceAll(/\[(?:local|media)_ip\]/g, '127.0.0.1').replace('[media_port]', '40000')
+  .replace('@SETUP@', setup).replace('@VERSION@', String(version)).replace('@DIRECTION@', direction)
+  .replaceAll(/\r?\n/g, '\r\n');
+
+/** One SIP message. */
+export class SipMessage {
+  constructor(text) {
+    const end = text.indexOf('\r\n\r\n');
+    const [start, ...lines] = text.slice(0, end).split('\r\n');
+    this.text = text;
+    this.start = start;
+    this.body = text.slice(end + 4);
+    this.lines = lines;
+    const status = /^SIP\/2\.0 (\d{3})/.exec(start);
+    this.status = status ? Number(status[1]) : undefined;
+    [this.method, this.uri] = status ? [undefined, undefined] : start.split(' ');
+  }
+
+  /** Values of all headers of that name. @param {string} name */
+  headers(name) {
+    const head = `${name.toLowerCase()}:`;
+    return this.lines.filter((l) => l.toLowerCase().startsWith(head)).map((l) => l.slice(head.length).trim());
+  }
+
+  /** Value of the first header of that name. @param {string} name */
+  header(name) { return this.headers(name)[0]; }
+
+  get callId() { return this.header('Call-ID'); }
+
+  get cseq() { return Number.parseInt(this.header('CSeq'), 10); }
+
+  /** Method in CSeq. */
+  get cseqMethod() { return this.header('CSeq').split(/\s+/)[1]; }
+
+  get branch() { return /branch=([^;,\s]+)/.exec(this.header('Via'))?.[1]; }
+
+  get fromTag() { return /;tag=([^;,\s]+)/.exec(this.header('From'))?.[1]; }
+
+  get toTag() { return /;tag=([^;,\s]+)/.exec(this.header('To'))?.[1]; }
+
+  /** URI of Contact. */
+  get contact() { return /<([^>]+)>/.exec(this.header('Contact') ?? '')?.[1]; }
+
+  /** What is the same in a retransmission, and only there. */
+  get identity() { return [this.start, this.branch, this.callId, this.header('CSeq'), this.toTag].join('|'); }
+}
+
+/** Made by `openPeer`. */
+export class Peer {
+  /** @type {{ dir: 'in' | 'out', at: number, message: SipMessage, repeat: boolean }[]} */
+  log = [];
+
+  #handlers = [];
+  #seen = new Set();
+  #socket;
+  #used = new Set();
+  #waiting = new Set();
+
+  constructor(socket, server) {
+    this.#socket = socket;
+    /** Where requests go: port on 127.0.0.1 */
+    this.server = server;
+    this.port = socket.address().port;
+    this.uri = `sip:127.0.0.1:${this.port}`;
+    socket.on('message', (data) => {
+      if (data.length < 8) return; // a keep-alive
+      const message = new SipMessage(data.toString('latin1'));
+      const repeat = this.#seen.has(message.identity);
+      this.#seen.add(message.identity);
+      this.log.push({ dir: 'in', at: performance.now(), message, repeat });
+      if (message.method) for (const handle of this.#handlers) handle(message, repeat);
+      for (const look of [...this.#waiting]) look();
+    });
+  }
+
+  /** Calls `handle(message, repeat)` for each request that comes. */
+  onRequest(handle) { this.#handlers.push(handle); }
+
+  /** @param {string} text */
+  send(text) {
+    this.log.push({ dir: 'out', at: performance.now(), message: new SipMessage(text), repeat: false });
+    this.#socket.send(text, this.server, '127.0.0.1');
+  }
+
+  /** What came in, without retransmissions. @param {(m: SipMessage) => boolean} [accept] @returns {SipMessage[]} */
+  received(accept = () => true) {
+    return this.log.filter((e) => e.dir === 'in' && !e.repeat && accept(e.message)).map((e) => e.message);
+  }
+
+  /**
+   * The first message for which `accept` holds and that nobody was given yet; retransmissions are passed over.
+   * @param {(m: SipMessage) => boolean} accept
+   * @returns {Promise<SipMessage>}
+   */
+  waitFor(accept, ms = 5000, what = String(accept)) {
+    return new Promise((done, fail) => {
+      const look = () => {
+        const entry = this.log.find((e) => e.dir === 'in' && !e.repeat && !this.#used.has(e) && accept(e.message));
+        if (!entry) return;
+        clearTimeout(timer);
+        this.#waiting.delete(look);
+        this.#used.add(entry);
+        done(entry.message);
+      };
+      const timer = setTimeout(() => {
+        this.#waiting.delete(look);
+        fail(new Error(`${what}: not within ${ms} ms\n${this.transcript()}`));
+      }, ms);
+      this.#waiting.add(look);
+      look();
+    });
+  }
+
+  /** The next request of that method. */
+  request(method, ms) { return this.waitFor((m) => m.method === method, ms, method); }
+
+  /**
+   * Answers a request.
+   * @param {SipMessage} request
+   * @param {number} status
+   * @param {{ tag?: string, body?: string, headers?: string[] }} [options]
+   */
+  reply(request, status, { tag = `far${this.port}`, body = '', headers = [] } = {}) {
+    const to = request.header('To');
+    this.send([
+      `SIP/2.0 ${status} Whatever`,
+      ...request.headers('Via').map((v) => `Via: ${v}`),
+      ...request.headers('Record-Route').map((v) => `Record-Route: ${v}`),
+      `From: ${request.header('From')}`,
+      `To: ${to}${request.toTag || status === 100 ? '' : `;tag=${tag}`}`,
+      `Call-ID: ${request.callId}`,
+      `CSeq: ${request.header('CSeq')}`,
+      `Contact: <sip:far@127.0.0.1:${this.port}>`,
+      ...headers,
+      ...(body ? ['Content-Type: application/sdp'] : []),
+      `Content-Length: ${body.length}`, '', body,
+    ].join('\r\n'));
+  }
+
+  /** A dialog to be: requests to that user. @param {string} user */
+  leg(user, options = {}) {
+    return new Leg(this, {
+      callId: fresh('call'), localTag: fresh('t'), remoteTag: '', cseq: 0,
+      local: `"Far Side" <sip:far@127.0.0.1:${this.port}>`, remote: `<sip:${user}@127.0.0.1:${this.server}>`,
+      target: `sip:${user}@127.0.0.1:${this.server}`, ...options,
+    });
+  }
+
+  /** The dialog that an INVITE has begun, as the called side sees it; `tag` as given to `reply`. */
+  legOf(invite, tag = `far${this.port}`) {
+    return new Leg(this, {
+      callId: invite.callId, localTag: tag, remoteTag: invite.fromTag, cseq: 0, local: invite.header('To'),
+      remote: invite.header('From').replace(/;tag=[^;]*/, ''), target: invite.contact,
+    });
+  }
+
+  transcript() {
+    return this.log.map((e) => `${e.dir === 'in' ? '<' : '>'} ${e.message.start} (${e.message.header('CSeq')}, ${e.message.callId})${e.repeat ? ' again' : ''}`)
+      .join('\n');
+  }
+
+  close() { return new Promise((done) => { this.#socket.close(done); }); }
+}
+
+/** One side of a dialog. */
+export class Leg {
+  constructor(peer, state) {
+    this.peer = peer;
+    Object.assign(this, state);
+  }
+
+  /**
+   * Sends a request and gives its branch.
+   * @param {string} method
+   * @param {{ cseq?: number, branch?: string, body?: string, headers?: string[], uri?: string }} [options]
+   */
+  send(method, { cseq, branch = `z9hG4bK${fresh('b')}`, body = '', headers = [], uri = this.target } = {}) {
+    if (cseq === undefined) { this.cseq += 1; cseq = this.cseq; }
+    const tag = (value) => (value ? `;tag=${value}` : '');
+    this.peer.send([
+      `${method} ${uri} SIP/2.0`,
+      `Via: SIP/2.0/UDP 127.0.0.1:${this.peer.port};branch=${branch}`,
+      'Max-Forwards: 70',
+      `From: ${this.local}${tag(this.localTag)}`,
+      `To: ${this.remote}${tag(this.remoteTag)}`,
+      `Call-ID: ${this.callId}`,
+      `CSeq: ${cseq} ${method}`,
+      `Contact: <sip:far@127.0.0.1:${this.peer.port}>`,
+      ...headers,
+      ...(body ? ['Content-Type: application/sdp'] : []),
+      `Content-Length: ${body.length}`, '', body,
+    ].join('\r\n'));
+    return branch;
+  }
+
+  /** The reply to a request; finals only unless `status` says otherwise. */
+  reply(branch, accept = (status) => status >= 200, ms = 5000, method = undefined) {
+    return this.peer.waitFor(
+      (m) => m.status !== undefined && m.branch === branch && accept(m.status) && (!method || m.cseqMethod === method),
+      ms, `reply to ${branch}`,
+    );
+  }
+
+  /** A request and its final reply. @returns {Promise<SipMessage>} */
+  request(method, options = {}, ms = 5000) { return this.reply(this.send(method, options), undefined, ms); }
+
+  /** INVITE with an offer (or `body`); gives the branch. */
+  invite(options = {}) {
+    this.inviteBranch = this.send('INVITE', { body: farSdp(), ...options });
+    this.inviteCseq = options.cseq ?? this.cseq;
+    return this.inviteBranch;
+  }
+
+  /** The final reply to the INVITE; takes its To tag and Contact. */
+  async answer(ms = 5000) {
+    const reply = await this.reply(this.inviteBranch, undefined, ms, 'INVITE');
+    if (reply.status < 300) {
+      this.remoteTag = reply.toTag;
+      this.target = reply.contact;
+    }
+    return reply;
+  }
+
+  /** ACK for a final reply: of its own for a 2xx, within the transaction otherwise (RFC 3261, 17.1.1.3). */
+  ack(reply, { body = '' } = {}) {
+    if (reply.status < 300) {
+      this.send('ACK', { cseq: reply.cseq, body });
+    } else {
+      const tag = this.remoteTag;
+      this.remoteTag = reply.toTag;
+      this.send('ACK', { cseq: reply.cseq, branch: reply.branch });
+      this.remoteTag = tag;
+    }
+  }
+
+  /** CANCEL for the INVITE; gives nothing, the replies come by `reply(inviteBranch, …, 'CANCEL')`. */
+  cancel() { this.send('CANCEL', { cseq: this.inviteCseq, branch: this.inviteBranch }); }
+
+  /** BYE and its reply. */
+  bye(ms) { return this.request('BYE', {}, ms); }
+}
+
+/**
+ * Opens an endpoint on a free UDP port (or that one).
+ * @param {number} server port of the other side on 127.0.0.1
+ * @param {{ port?: number }} [options]
+ * @returns {Promise<Peer>}
+ */
+export function openPeer(server, { port = 0 } = {}) {
+  const socket = dgram.createSocket('udp4');
+  return new Promise((done, fail) => {
+    socket.once('error', fail);
+    socket.bind(port, '127.0.0.1', () => done(new Peer(socket, server)));
+  });
+}
+
+const nonce = 'b7c9036dbf3054aea9404c2a3d1a6f0e';
+
+/** A registrar that checks the digest of every REGISTER. */
+export class Registrar {
+  /** @type {SipMessage[]} every REGISTER, without retransmissions */
+  requests = [];
+  /** @type {Map<string, string>} DN to Contact */
+  bindings = new Map();
+
+  /**
+   * @param {Peer} peer
+   * @param {{ realm: string, algorithms?: string[], password?: (dn: string) => string, granted?: number, least?: number,
+   *   stale?: number }} options
+   *   granted: expiry given; least: 423 below it; stale: the number of the request for which the nonce is declared stale
+   */
+  constructor(peer, { realm, algorithms = ['MD5'], password = (dn) => `pw${dn}`, granted, least = 0, stale = -1 }) {
+    this.peer = peer;
+    peer.onRequest((m, repeat) => {
+      if (m.method !== 'REGISTER' || repeat) return;
+      this.requests.push(m);
+      const staleNow = this.requests.length === stale;
+      const given = m.header('Authorization');
+      const dn = /<sip:([^@]+)@/.exec(m.header('To'))[1];
+      const fields = given ? digestFields(given) : {};
+      const right = given && !staleNow && fields.username === dn && fields.nonce === nonce && fields.uri === m.uri
+        && checkDigest(given, { method: 'REGISTER', password: password(dn) });
+      if (!right) {
+        const challenge = (a) => `WWW-Authenticate: Digest realm="${realm}", nonce="${nonce}", algorithm=${a}, qop="auth"${staleNow ? ', stale=true' : ''}`;
+        peer.reply(m, 401, { headers: algorithms.map(challenge) });
+        return;
+      }
+      const asked = Number(m.header('Expires'));
+      if (asked > 0 && asked < least) { peer.reply(m, 423, { headers: [`Min-Expires: ${least}`] }); return; }
+      if (asked === 0) this.bindings.delete(dn);
+      else this.bindings.set(dn, m.contact);
+      const expires = asked === 0 ? 0 : granted ?? asked;
+      // RFC 3261, 10.3: the Contacts of the reply are the bindings, not the registrar's own
+      peer.reply(m, 200, { headers: asked === 0 ? [] : [`Contact: <${m.contact}>;expires=${expires}`, `Expires: ${expires}`] });
+    });
+  }
+}

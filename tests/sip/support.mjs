@@ -1,0 +1,149 @@
+/** What the tests of this folder share: configs for them, and the checks that nothing is left over. */
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { onExit, until } from '../common/cleanup.mjs';
+import { connect } from '../common/client.mjs';
+import { freePort } from '../common/ports.mjs';
+import { startSipp } from '../common/sipp.mjs';
+import { openPeer } from './peer.mjs';
+
+const example = fs.readFileSync(fileURLToPath(new URL('../../kamailio.cfg.example', import.meta.url)), 'utf8');
+
+/**
+ * A config made from the project's example.
+ * @param {(text: string) => string} edit
+ * @returns {string} path of a file that goes with this process
+ */
+export function editedConfig(edit) {
+  const text = edit(example);
+  assert.notEqual(text, example, 'the example has not what the edit looks for');
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-cfg-'));
+  onExit(() => fs.rmSync(dir, { recursive: true, force: true }));
+  const file = path.join(dir, 'kamailio.cfg');
+  fs.writeFileSync(file, text);
+  return file;
+}
+
+/**
+ * The example with next hops by number: a `call` to 7PPPPP goes to UDP port PPPPP of this machine, to 8PPPPP by TCP.
+ * So every test has a far side of its own.
+ */
+export const hopByNumber = () => editedConfig((text) => text.replace('\trtc_json_handle();\n}', `
+	if ($rtcj(type) == "call" && $rtcj(payload.to) =~ "^7[0-9]{5}$") $du = "sip:127.0.0.1:" + $(rtcj(payload.to){s.substr,1,0});
+	if ($rtcj(type) == "call" && $rtcj(payload.to) =~ "^8[0-9]{5}$") $du = "sip:127.0.0.1:" + $(rtcj(payload.to){s.substr,1,0}) + ";transport=tcp";
+	rtc_json_handle();
+}`));
+
+/** Module parameters as config text. @param {Record<string, string | number>} values of tm */
+export const tm = (values) => Object.entries(values).map(([name, value]) => `modparam("tm", "${name}", ${value})`).join('\n');
+
+// Lines that a healthy Kamailio writes too.
+const harmless = [
+  /openssl bug #1491/, // at every start with TLS
+];
+
+/** Lines at WARNING and worse, from one look to the next. */
+export class Quiet {
+  #seen = 0;
+
+  constructor(kamailio) { this.kamailio = kamailio; }
+
+  /** @returns {string[]} those since the last look that are not known to be harmless */
+  news() {
+    const all = this.kamailio.warnings();
+    const news = all.slice(this.#seen);
+    this.#seen = all.length;
+    return news.filter((line) => !harmless.some((known) => known.test(line)));
+  }
+}
+
+/** Waits until no call and no transaction is left. @param {import('../common/kamailio.mjs').Kamailio} kamailio */
+export async function idle(kamailio, { ms = 12_000 } = {}) {
+  let left;
+  const end = Date.now() + ms;
+  for (;;) {
+    left = { calls: await kamailio.rpcRows('rtc_json.calls'), gauge: await kamailio.stat('calls'), transactions: (await kamailio.rpc('tm.stats')).current };
+    if (left.calls.length === 0 && left.gauge === 0 && left.transactions === 0) return;
+    if (Date.now() > end) break;
+    await new Promise((done) => { setTimeout(done, 100); });
+  }
+  assert.fail(`left over after ${ms} ms: ${JSON.stringify(left)}`);
+}
+
+/** What one test opens; ended with it. */
+export class Bench {
+  /** @type {import('../common/kamailio.mjs').Kamailio} */
+  kamailio;
+
+  #clients = [];
+  #others = [];
+  #quiet;
+
+  constructor(kamailio) {
+    this.kamailio = kamailio;
+    this.#quiet = new Quiet(kamailio);
+  }
+
+  /** A connection. @returns {Promise<import('../common/client.mjs').Client>} */
+  async client(url = this.kamailio.wsUrl) {
+    const client = await connect(url);
+    this.#clients.push(client);
+    return client;
+  }
+
+  /** A registered browser. @param {string} dn */
+  async agent(dn, more = {}) {
+    const client = await this.client();
+    client.registered = await client.register(dn, more);
+    return client;
+  }
+
+  /** SIPp; callers (uac-*) call Kamailio. */
+  async far(scenario, keys = {}, more = {}) {
+    const sipp = await startSipp({ scenario, keys, ...(scenario.startsWith('uac') ? { remote: `127.0.0.1:${this.kamailio.sipPort}` } : {}), ...more });
+    this.#others.push(() => sipp.stop());
+    return sipp;
+  }
+
+  /** A bare endpoint on a port that `7PPPPP` can name. */
+  async peer() {
+    const peer = await openPeer(this.kamailio.sipPort, { port: await freePort() });
+    this.#others.push(() => peer.close());
+    return peer;
+  }
+
+  /** Checks that nothing is left of the test, whatever it was, and ends what it opened. */
+  async finish() {
+    let failure;
+    // first as the test left it; only then the browsers go, which would end their calls
+    try { await idle(this.kamailio); } catch (error) { failure = error; }
+    await Promise.all(this.#clients.splice(0).map(async (client) => {
+      if (client.closed) return;
+      await client.request('unregister').catch(() => {});
+      await client.close();
+    }));
+    if (failure) await idle(this.kamailio).catch(() => {});
+    for (const stop of this.#others.splice(0)) await stop();
+    const news = this.#quiet.news();
+    if (failure) throw failure;
+    assert.deepEqual(news, [], 'the log has warnings or worse');
+  }
+}
+
+/** Where a `call` must go to reach that far side. @param {{ port: number }} far */
+export const to = (far) => `7${far.port}`;
+
+/** The message with that id and type. */
+export const messageOf = (client, type, id) => client.received.find((m) => m.type === type && m.id === id);
+
+/** All `callEnded` of a call. */
+export const endsOf = (client, callId) => client.received.filter((m) => m.type === 'callEnded' && m.payload.callId === callId).map((m) => m.payload);
+
+/** Waits until the agent's calls are as wanted. */
+export const callsBecome = (kamailio, accept, ms = 5000) => until(async () => {
+  const rows = await kamailio.rpcRows('rtc_json.calls');
+  return accept(rows) && [rows];
+}, { ms, what: `rtc_json.calls: ${accept}` }).then(([rows]) => rows);
