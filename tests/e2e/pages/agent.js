@@ -52,8 +52,8 @@ window.agent = {
   answer: (index) => calls[index].call.answer(),
 
   /** Hangs up and gives how the call ended. */
-  async hangup(index) {
-    await calls[index].call.hangup();
+  async hangup(index, reason) {
+    await calls[index].call.hangup(reason);
     return calls[index].end;
   },
 
