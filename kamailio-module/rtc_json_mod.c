@@ -288,7 +288,7 @@ static int mod_init(void)
 	static const str local = str_init("local");
 	char err[512] = "";
 
-	if(rtcj_tm_init() < 0 || rtcj_ws_init() < 0 || fill_config(&rtcj_config) < 0)
+	if(rtcj_tm_init() < 0 || rtcj_ws_init(params.max_frame) < 0 || fill_config(&rtcj_config) < 0)
 		return -1;
 	if(rtc_json_init(&host, &rtcj_config, err, sizeof(err)) != 0) {
 		LM_ERR("%s\n", err);

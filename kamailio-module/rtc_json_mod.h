@@ -50,7 +50,7 @@ static inline str rtcj_to_str(rtc_json_str_t s)
 /* rtc_json_ws.c */
 
 int rtcj_ws_register(void);
-int rtcj_ws_init(void);
+int rtcj_ws_init(int max_frame);
 /* The message whose event route runs now in this process, or NULL. */
 sip_msg_t *rtcj_ws_open_message(void);
 int32_t rtcj_ws_send(int32_t conn, rtc_json_str_t frame);

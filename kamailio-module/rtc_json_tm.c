@@ -60,6 +60,18 @@ static int is_transaction(const struct cell *t)
 	return t != NULL && t != T_UNDEFINED;
 }
 
+/* Ends this process's part in the transaction of the message. tm would do it after the script, but 6.1.5 warns then of
+ * each transaction that was answered and not forwarded ("orphaned transaction"), which is what a user agent does. */
+static void current_release(void)
+{
+	struct cell *t = tmb.t_gett();
+
+	if(!is_transaction(t))
+		return;
+	tmb.unref_cell(t);
+	tmb.t_sett(T_UNDEFINED, T_BR_UNDEFINED);
+}
+
 /* ---- requests of the core ---- */
 
 static void on_reply(struct cell *t, int type, struct tmcb_params *p)
@@ -203,25 +215,52 @@ static int refuse_stateless(sip_msg_t *msg)
 }
 
 /* An ACK stops the retransmission of our 2xx, so tm must see it first. */
-static int handle_ack(sip_msg_t *msg, rtc_json_sip_request_t *req)
+static void handle_ack(sip_msg_t *msg, rtc_json_sip_request_t *req)
 {
 	struct cell *t;
 
 	tmx.t_check_trans(msg);
 	t = tmb.t_gett();
 	if(is_transaction(t) && t->uas.status >= 300)
-		return 1; /* belongs to the transaction alone (RFC 3261, 17.1.1.3) */
+		return; /* belongs to the transaction alone (RFC 3261, 17.1.1.3) */
 	rtc_json_sip_request(req);
-	return 1;
+}
+
+/* A request whose transaction `t` was just made. */
+static void handle_request(sip_msg_t *msg, rtc_json_sip_request_t *req, struct cell *t)
+{
+	unsigned int index = 0, label = 0;
+	int hold;
+
+	if(msg->REQ_METHOD == METHOD_INVITE) {
+		/* tm gives the caller 408 when the blind branch times out, by default long before the agent has rung enough */
+		hold = (rtcj_config.ring_timeout + HOLD_MARGIN) * 1000;
+		tmb.set_fr(msg, hold, hold);
+		if(tmb.t_addblind() < 0) {
+			tmb.t_reply(msg, 500, "Server Internal Error");
+			return;
+		}
+	}
+	if(tmb.t_get_trans_ident(msg, &index, &label) < 0) {
+		tmb.t_reply(msg, 500, "Server Internal Error");
+		return;
+	}
+	req->index = index;
+	req->label = label;
+	if(rtc_json_sip_request(req) != 1) {
+		tmb.t_reply(msg, 404, "Not Found");
+	} else if(msg->REQ_METHOD != METHOD_INVITE && t->uas.status < 200) {
+		LM_BUG("no final reply to %.*s\n", msg->first_line.u.request.method.len, msg->first_line.u.request.method.s);
+		tmb.t_reply(msg, 500, "Server Internal Error");
+	}
 }
 
 int rtcj_sip_handle(sip_msg_t *msg)
 {
 	rtc_json_sip_request_t req;
-	unsigned int index = 0, label = 0;
-	int ret, taken, hold;
 	struct cell *t;
 	const char *ip;
+	int ret;
 
 	if(parse_sip_msg_uri(msg) < 0 || !rtc_json_sip_wanted(rtcj_from_str(&msg->parsed_uri.user)))
 		return -1;
@@ -233,40 +272,30 @@ int rtcj_sip_handle(sip_msg_t *msg)
 	req.src_ip = rtcj_from_text(ip, strlen(ip));
 	req.src_port = msg->rcv.src_port;
 
-	if(msg->REQ_METHOD == METHOD_ACK)
-		return handle_ack(msg, &req);
-
-	ret = tmb.t_newtran(msg);
-	if(ret == 0)
-		return 1; /* a retransmission: tm has sent the last reply again */
-	t = tmb.t_gett();
-	/* E_SCRIPT: the script has made the transaction already */
-	if((ret < 0 && ret != E_SCRIPT) || !is_transaction(t))
-		return refuse_stateless(msg);
-
-	if(msg->REQ_METHOD == METHOD_INVITE) {
-		/* tm gives the caller 408 when the blind branch times out, by default long before the agent has rung enough */
-		hold = (rtcj_config.ring_timeout + HOLD_MARGIN) * 1000;
-		tmb.set_fr(msg, hold, hold);
-		if(tmb.t_addblind() < 0) {
-			tmb.t_reply(msg, 500, "Server Internal Error");
-			return 1;
-		}
+	if(msg->REQ_METHOD == METHOD_ACK) {
+		handle_ack(msg, &req);
+	} else {
+		ret = tmb.t_newtran(msg);
+		t = tmb.t_gett();
+		/* 0: a retransmission, tm has sent the last reply again. E_SCRIPT: the script has made the transaction already */
+		if((ret < 0 && ret != E_SCRIPT) || (ret != 0 && !is_transaction(t)))
+			return refuse_stateless(msg);
+		if(ret != 0)
+			handle_request(msg, &req, t);
 	}
-	if(tmb.t_get_trans_ident(msg, &index, &label) < 0) {
-		tmb.t_reply(msg, 500, "Server Internal Error");
-		return 1;
-	}
-	req.index = index;
-	req.label = label;
-	taken = rtc_json_sip_request(&req);
-	if(taken != 1) {
-		tmb.t_reply(msg, 404, "Not Found");
-	} else if(msg->REQ_METHOD != METHOD_INVITE && t->uas.status < 200) {
-		LM_BUG("no final reply to %.*s\n", msg->first_line.u.request.method.len, msg->first_line.u.request.method.s);
-		tmb.t_reply(msg, 500, "Server Internal Error");
-	}
+	current_release();
 	return 1;
+}
+
+/* From 6.1.5 on tm looks at no reply to a finished transaction unless told to. */
+static void check_reply_matching(void)
+{
+	struct sr_module *tm = find_module_by_name("tm");
+	modparam_t type;
+	int *matching = find_param_export(tm, "reply_matching", PARAM_INT, &type);
+
+	if(matching != NULL && *matching != 0)
+		LM_WARN("tm sends no second ACK when the first is lost: write modparam(\"tm\", \"reply_matching\", 0)\n");
 }
 
 int rtcj_tm_init(void)
@@ -275,6 +304,7 @@ int rtcj_tm_init(void)
 		LM_ERR("the tm module is not loaded: write loadmodule \"tm.so\" before rtc_json.so\n");
 		return -1;
 	}
+	check_reply_matching();
 	if(module_loaded("sl") && sl_load_api(&slb) < 0)
 		return -1;
 	reply_locks = lock_set_alloc(REPLY_LOCKS);

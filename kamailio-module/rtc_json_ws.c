@@ -12,11 +12,13 @@
 #include "core/config.h"
 #include "core/dprint.h"
 #include "core/events.h"
+#include "core/globals.h"
 #include "core/ip_addr.h"
 #include "core/nonsip_hooks.h"
 #include "core/receive.h"
 #include "core/sr_module.h"
 #include "core/tcp_conn.h"
+#include "core/tcp_options.h"
 
 #include "rtc_json_mod.h"
 
@@ -26,6 +28,8 @@
 #define PLACEHOLDER PLACEHOLDER_METHOD " sip:a " PLACEHOLDER_VERSION "\r\nA: b\r\n\r\n"
 #define PLACEHOLDER_LEN (sizeof(PLACEHOLDER) - 1)
 
+/* Header of a frame from a client with up to 65535 bytes: 4 bytes and the mask (RFC 6455, 5.2). */
+#define FRAME_HEADER_LEN 8
 /* Longest reason in a close frame (RFC 6455, 5.5: 125 bytes with the status). */
 #define CLOSE_REASON_MAX 123
 
@@ -222,9 +226,24 @@ int rtcj_ws_register(void)
 	return 0;
 }
 
-int rtcj_ws_init(void)
+/* Core closes a connection whose frame does not fit, with no word to the client. */
+static void check_room(int max_frame)
+{
+	int need = max_frame + FRAME_HEADER_LEN + 2;
+
+	if((int)tcp_default_cfg.rd_buf_size < need)
+		LM_WARN("frames of max_frame (%d bytes) do not fit: write tcp_rd_buf_size=%d\n", max_frame, need);
+#if VERSIONVAL >= 5008000
+	if(ksr_msg_recv_max_size < need)
+		LM_WARN("frames of max_frame (%d bytes) do not fit: write msg_recv_max_size=%d\n", max_frame, need);
+#endif
+}
+
+int rtcj_ws_init(int max_frame)
 {
 	struct nonsip_hook hook = {0};
+
+	check_room(max_frame);
 
 	ws_close = (cmd_function3)(void *)find_export("ws_close", 3, 0);
 	if(!module_loaded("websocket") || ws_close == NULL) {

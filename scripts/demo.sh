@@ -104,7 +104,7 @@ wait_for page "${children[-1]}" "$page"
 
 cat << TEXT
 
-  Open       https://$host:$page/index-custom.html?server=wss://$host:$wss/   in two tabs or browsers
+  Open       https://$host:$page/index-custom.html?server=$wss   in two tabs or browsers
              The certificate was made here and now, so accept it; Firefox wants that also at https://$host:$wss/
   Log in as  5001 with password pw5001 in one, 5002 with password pw5002 in the other
   Call       the one from the other${asterisk:+; or from one alone:

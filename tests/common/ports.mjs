@@ -60,7 +60,7 @@ export const freePort = () => freePorts(1);
  */
 export function udpBound(port) {
   const hex = port.toString(16).toUpperCase().padStart(4, '0');
-  return fs.readFileSync('/proc/net/udp', 'latin1').split('\n').some((line) => line.split(/\s+/)[2]?.endsWith(`:${hex}`));
+  return fs.readFileSync('/proc/net/udp', 'latin1').split('\n').some((line) => line.trim().split(/\s+/)[1]?.endsWith(`:${hex}`));
 }
 
 /**

@@ -280,6 +280,8 @@ export class Registrar {
   requests = [];
   /** @type {Map<string, string>} DN to Contact */
   bindings = new Map();
+  /** Set it to answer all from then on with 403. */
+  refuse = false;
 
   /**
    * @param {Peer} peer
@@ -292,6 +294,7 @@ export class Registrar {
     peer.onRequest((m, repeat) => {
       if (m.method !== 'REGISTER' || repeat) return;
       this.requests.push(m);
+      if (this.refuse) { peer.reply(m, 403); return; }
       const staleNow = this.requests.length === stale;
       const given = m.header('Authorization');
       const dn = /<sip:([^@]+)@/.exec(m.header('To'))[1];

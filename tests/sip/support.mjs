@@ -51,12 +51,12 @@ export class Quiet {
 
   constructor(kamailio) { this.kamailio = kamailio; }
 
-  /** @returns {string[]} those since the last look that are not known to be harmless */
-  news() {
+  /** @param {RegExp[]} [expected] @returns {string[]} those since the last look that are neither harmless nor expected */
+  news(expected = []) {
     const all = this.kamailio.warnings();
     const news = all.slice(this.#seen);
     this.#seen = all.length;
-    return news.filter((line) => !harmless.some((known) => known.test(line)));
+    return news.filter((line) => ![...harmless, ...expected].some((known) => known.test(line)));
   }
 }
 
@@ -79,6 +79,7 @@ export class Bench {
   kamailio;
 
   #clients = [];
+  #expected = [];
   #others = [];
   #quiet;
 
@@ -115,6 +116,9 @@ export class Bench {
     return peer;
   }
 
+  /** The log may have such lines in this test. @param {...RegExp} lines */
+  expectLog(...lines) { this.#expected.push(...lines); }
+
   /** Checks that nothing is left of the test, whatever it was, and ends what it opened. */
   async finish() {
     let failure;
@@ -127,7 +131,7 @@ export class Bench {
     }));
     if (failure) await idle(this.kamailio).catch(() => {});
     for (const stop of this.#others.splice(0)) await stop();
-    const news = this.#quiet.news();
+    const news = this.#quiet.news(this.#expected.splice(0));
     if (failure) throw failure;
     assert.deepEqual(news, [], 'the log has warnings or worse');
   }

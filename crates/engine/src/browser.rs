@@ -229,7 +229,6 @@ impl Step<'_> {
             invite_tx: None,
             offerless: false,
             ack_owed: false,
-            candidates: Some(sdp::candidates(&offer.text)),
             local_sdp: offer.text,
             remote_sdp: String::new(),
             remote_hold: false,
@@ -292,7 +291,6 @@ impl Step<'_> {
         c.state = State::Answering;
         c.answered_at = now;
         c.deadline = now + ACK_WAIT;
-        c.candidates = Some(sdp::candidates(&filtered.text));
         c.local_sdp.clone_from(&filtered.text);
         let tag = c.dialog.local_tag.clone();
         let elsewhere = ServerMessage::CallEnded {

@@ -131,7 +131,6 @@ impl Step<'_> {
             ack_owed: false,
             local_sdp: String::new(),
             remote_sdp: offer.unwrap_or_default(),
-            candidates: None,
             remote_hold: false,
             next_hop: None,
             started_at: self.now,

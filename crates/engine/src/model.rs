@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use rtc_json_protocol::EndReason;
-use rtc_json_sdp::Candidates;
 use rtc_json_sip::{Challenge, Dialog, Ha1};
 use serde::{Deserialize, Serialize};
 
@@ -278,12 +277,10 @@ pub struct Call {
     pub offerless: bool,
     /// A 200 to an INVITE in the dialog waits for its ACK.
     pub ack_owed: bool,
-    /// Last SDP that went to the SIP side.
+    /// Last SDP that went to the SIP side; every later one repeats its candidate lines and address.
     pub local_sdp: String,
     /// Last SDP from the SIP side, as the browser gets it.
     pub remote_sdp: String,
-    /// Candidate lines and address that every later offer repeats.
-    pub candidates: Option<Candidates>,
     /// Is the far side holding?
     pub remote_hold: bool,
     /// Next hop that the script chose.

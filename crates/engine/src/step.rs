@@ -117,18 +117,21 @@ impl<'f> Failure<'f> {
 }
 
 impl Step<'_> {
-    /// A random text of `len` letters, six bits each but for the first: that is one of 32 letters, so that
+    /// A random text of `len` letters, at most 32, six bits each but for the first: that is one of 32 letters, so that
     /// no id looks like an option on a command line.
     pub fn random_text(&mut self, len: usize) -> String {
-        let mut bytes = vec![0u8; len];
-        self.rng.fill_bytes(&mut bytes);
+        let mut bytes = [0u8; 32];
+        let bytes = &mut bytes[..len.min(32)];
+        self.rng.fill_bytes(bytes);
         if let Some(first) = bytes.first_mut() {
             *first &= 31;
         }
-        bytes
+        let letters = bytes
             .iter()
-            .map(|b| char::from(ALPHABET[usize::from(b & 63)]))
-            .collect()
+            .map(|b| char::from(ALPHABET[usize::from(b & 63)]));
+        let mut text = String::with_capacity(len);
+        text.extend(letters);
+        text
     }
 
     /// Sends the outcome of a request and remembers it for a retry.

@@ -11,6 +11,7 @@
 //! 5. Any time: [`rtc_json_var`], the statistics, the RPC lists.
 
 mod current;
+mod entropy;
 mod host;
 mod rpc;
 mod runtime;

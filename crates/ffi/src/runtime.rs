@@ -3,12 +3,12 @@
 //! What a step wants done is done after the unlock, because tm may call back at once. Frames alone keep their order
 //! across processes: the place in the queue is taken under the lock and given up when they are sent ([`Turn`]).
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rand_core::OsRng;
 use rtc_json_engine::{
     self as engine, Agent, Counter, Env, Handle, Input, Output, Purpose, ServerTx, SipReply,
     TableUnavailable,
@@ -151,7 +151,7 @@ impl Runtime {
         let before = gauges(&agent);
         let now = Self::now();
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let mut rng = OsRng;
+            let mut rng = crate::entropy::Generator;
             let mut env = Env {
                 config: &self.config,
                 now,
@@ -179,10 +179,12 @@ impl Runtime {
                 start: self.start,
                 agent,
             };
-            let record = postcard::to_stdvec(&stored).map_err(|_| Failed::Broken)?;
-            guard
-                .commit(&record, due)
-                .map_err(|error| self.store_failed(dn, &error))?;
+            let committed = with_buffer(|buffer| {
+                let record = postcard::to_extend(&stored, buffer).map_err(|_| Failed::Broken)?;
+                let result = guard.commit(&record, due);
+                Ok((record, result))
+            })?;
+            committed.map_err(|error| self.store_failed(dn, &error))?;
             agent = stored.agent;
         }
         let after = gauges(&agent);
@@ -694,6 +696,20 @@ fn clock(which: libc::clockid_t) -> u64 {
     unsafe { libc::clock_gettime(which, &mut time) };
     u64::try_from(time.tv_sec).unwrap_or_default() * 1000
         + u64::try_from(time.tv_nsec).unwrap_or_default() / 1_000_000
+}
+
+thread_local! {
+    /// Records are encoded into the same memory again and again.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends the buffer for a record; what comes back with the result is kept for the next one.
+fn with_buffer<T, E>(use_it: impl FnOnce(Vec<u8>) -> Result<(Vec<u8>, T), E>) -> Result<T, E> {
+    let buffer = BUFFER.with(|slot| std::mem::take(&mut *slot.borrow_mut()));
+    let (mut buffer, result) = use_it(buffer)?;
+    buffer.clear();
+    BUFFER.with(|slot| *slot.borrow_mut() = buffer);
+    Ok(result)
 }
 
 /// Counters of the engine among the statistics.

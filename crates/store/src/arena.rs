@@ -284,3 +284,25 @@ fn monotonic_ms() -> u64 {
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
     (now.tv_sec as u64) * 1000 + (now.tv_nsec as u64) / 1_000_000 + RECLAIM_EVERY_MS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{bench, footprint, MIB};
+
+    /// The race of two that make one key, without the luck it takes to hit it.
+    #[test]
+    fn key_made_by_another_meanwhile_is_not_made_twice() {
+        let bench = bench();
+        let (arena, _) = bench.open(MIB);
+        arena
+            .lock_or_create(b"a")
+            .unwrap()
+            .commit(b"x", NEVER)
+            .unwrap();
+        let before = footprint(&arena);
+        assert!(arena.create(&Key::new(b"a").unwrap()).unwrap().is_none());
+        assert_eq!(footprint(&arena), before);
+        assert_eq!(arena.lock(b"a").unwrap().unwrap().record(), b"x");
+    }
+}

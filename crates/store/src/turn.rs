@@ -207,7 +207,11 @@ mod tests {
         drop(second);
         assert_eq!(serving.load(SeqCst), 2);
         // The last in order passes over all that are done, so that the ring is not filled by them
-        let (first, second, third) = (Turn::take(arena.map(), 0), Turn::take(arena.map(), 0), Turn::take(arena.map(), 0));
+        let (first, second, third) = (
+            Turn::take(arena.map(), 0),
+            Turn::take(arena.map(), 0),
+            Turn::take(arena.map(), 0),
+        );
         drop(third);
         drop(second);
         assert_eq!(serving.load(SeqCst), 2);

@@ -3,7 +3,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
-use crate::block::HEAD;
+use crate::block::{Head, HEAD};
 use crate::layout::{Identity, Layout, Slot, HEADER_LEN, MAGIC, MAGIC_END};
 use crate::map::Map;
 use crate::{Error, NEVER};
@@ -259,4 +259,38 @@ fn word_overwritten_while_in_use() {
     let (arena, found) = bench.open(MIB);
     assert_eq!((found.kept, found.damaged), (0, 0));
     assert_eq!(footprint(&arena), empty);
+}
+
+/// Two sound records of one key: one of them stays.
+#[test]
+fn key_in_two_slots() {
+    let bench = bench();
+    let (arena, _) = bench.open(MIB);
+    for key in [b"a", b"b"] {
+        arena
+            .lock_or_create(key)
+            .unwrap()
+            .commit(&sealed(key, 1, 500), NEVER)
+            .unwrap();
+    }
+    let map = arena.map();
+    for index in 0..map.layout.slots {
+        let block = Map::load(&map.slot(index).record);
+        // SAFETY: nobody else uses this arena.
+        if let Some(contents) = unsafe { map.read_block(block) } {
+            let head = Head {
+                due: 7,
+                ..contents.head
+            };
+            // SAFETY: as above, and `contents` is not used any more.
+            unsafe { map.write_block(block, head.encode(), b"c", &sealed(b"c", index, 500)) };
+        }
+    }
+    drop(arena);
+    let (arena, found) = bench.open(MIB);
+    assert_eq!((found.kept, found.damaged), (1, 1));
+    assert_eq!(keys(&arena), [b"c"]);
+    remove_all(&arena);
+    assert_eq!(footprint(&arena).0, 0);
+    assert_eq!(footprint(&arena).2, 0);
 }

@@ -11,6 +11,7 @@ mod turns;
 use std::os::fd::RawFd;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -133,6 +134,23 @@ impl Drop for Child {
             unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
         }
     }
+}
+
+/// Runs `work` in so many children, which start when all are there.
+pub(super) fn together(arena: &Arena, count: u64, work: impl Fn(u64)) {
+    let there = arena.counter(0);
+    there.store(0, SeqCst);
+    let start = |n| {
+        fork(|| {
+            there.fetch_add(1, SeqCst);
+            while there.load(SeqCst) < count {
+                std::thread::yield_now();
+            }
+            work(n);
+        })
+    };
+    let children: Vec<_> = (0..count).map(start).collect();
+    assert!(children.into_iter().all(Child::join));
 }
 
 /// A byte from one process to another.

@@ -21,8 +21,7 @@ fn nothing_is_lost_when_eight_count_in_one_record() {
             guard.commit(&(n + 1).to_le_bytes(), NEVER).unwrap();
         }
     };
-    let children: Vec<_> = (0..PROCESSES).map(|_| fork(work)).collect();
-    assert!(children.into_iter().all(Child::join));
+    together(&arena, PROCESSES, |_| work());
     let total = PROCESSES as u32 * EACH;
     assert_eq!(
         arena.lock(b"n").unwrap().unwrap().record(),
@@ -69,10 +68,7 @@ fn eight_create_commit_and_remove_at_random() {
             }
         }
     };
-    let children: Vec<_> = (0..PROCESSES)
-        .map(|seed| fork(move || work(seed)))
-        .collect();
-    assert!(children.into_iter().all(Child::join));
+    together(&arena, PROCESSES, work);
     arena.for_each(check).unwrap();
     let mut listed = keys(&arena);
     listed.sort();
@@ -101,7 +97,6 @@ fn one_of_eight_makes_the_key() {
             }
         }
     };
-    let children: Vec<_> = (0..PROCESSES).map(|_| fork(work)).collect();
-    assert!(children.into_iter().all(Child::join));
+    together(&arena, PROCESSES, |_| work());
     assert_eq!(footprint(&arena).2, 0);
 }

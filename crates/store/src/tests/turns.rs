@@ -40,8 +40,7 @@ fn numbers_in_order(each: u32, skip: u32) {
             }
         }
     };
-    let children: Vec<_> = (0..PROCESSES).map(|_| fork(work)).collect();
-    assert!(children.into_iter().all(Child::join));
+    together(&arena, PROCESSES.into(), |_| work());
     let written = std::fs::read(&log).unwrap();
     let written: Vec<_> = written
         .chunks(4)
