@@ -127,6 +127,10 @@ export function codecs(sdp) {
   return { formats: formats.split(' ').map((format) => named.get(format) ?? format), mapped: [...named.values()] };
 }
 
+/** What Kamailio complained of, except for what its core says of a connection that was cut or a process that was killed. */
+export const complaints = (kamailio) => kamailio.warnings()
+  .filter((line) => !/openssl bug|tcp_read_(data|req)\(\)|receive_fd\(\): EOF|pid file contains old pid/.test(line));
+
 /** Whole milliseconds between two times. */
 export const ms = (from, to) => Math.round(to - from);
 

@@ -49,6 +49,8 @@ async function comesIn(client, peer, dn) {
   const ok = await leg.answer();
   assert.equal(ok.status, 200);
   leg.ack(ok);
+  // another worker may be faster with the next request than this one with the ACK
+  await callsBecome(kamailio, (rows) => rows.find((row) => row.callId === callId)?.state === 'established');
   return { leg, callId, ok };
 }
 
@@ -588,24 +590,6 @@ describe('calls', () => {
       assert.ok(ringing.length > 1, 'tm repeats the last reply');
       await hangup(b, callId, 'busy');
       leg.ack(await leg.answer());
-    });
-
-    test('hung up before the ACK: the BYE waits for it', async () => {
-      const b = await bench.agent('5002');
-      const peer = await bench.peer();
-      const leg = peer.leg('5002');
-      leg.invite();
-      const { callId } = await b.waitFor('incomingCall');
-      await b.expect('answer', { callId, sdp: fakeAnswer() }, 'ack');
-      const ok = await leg.answer();
-      assert.equal((await hangup(b, callId)).reason, 'normal_clearing');
-      await sleep(700);
-      assert.equal(peer.received((m) => m.method === 'BYE').length, 0, 'RFC 3261, 15');
-      assert.ok(peer.log.filter((e) => e.repeat && e.message.status === 200).length >= 1, 'tm repeats the 200 until the ACK');
-      leg.ack(ok);
-      const bye = await peer.request('BYE');
-      assert.deepEqual([bye.toTag, bye.fromTag, bye.callId], [leg.localTag, ok.toTag, leg.callId]);
-      peer.reply(bye, 200);
     });
 
     test('the caller hangs up before its ACK', async () => {

@@ -282,6 +282,8 @@ export class Registrar {
   bindings = new Map();
   /** Set it to answer all from then on with 403. */
   refuse = false;
+  /** Milliseconds from a request to its answer. */
+  delay = 0;
 
   /**
    * @param {Peer} peer
@@ -291,11 +293,9 @@ export class Registrar {
    */
   constructor(peer, { realm, algorithms = ['MD5'], password = (dn) => `pw${dn}`, granted, least = 0, stale = -1 }) {
     this.peer = peer;
-    peer.onRequest((m, repeat) => {
-      if (m.method !== 'REGISTER' || repeat) return;
-      this.requests.push(m);
+    const answer = (m) => {
       if (this.refuse) { peer.reply(m, 403); return; }
-      const staleNow = this.requests.length === stale;
+      const staleNow = this.requests.indexOf(m) === stale - 1;
       const given = m.header('Authorization');
       const dn = /<sip:([^@]+)@/.exec(m.header('To'))[1];
       const fields = given ? digestFields(given) : {};
@@ -313,6 +313,12 @@ export class Registrar {
       const expires = asked === 0 ? 0 : granted ?? asked;
       // RFC 3261, 10.3: the Contacts of the reply are the bindings, not the registrar's own
       peer.reply(m, 200, { headers: asked === 0 ? [] : [`Contact: <${m.contact}>;expires=${expires}`, `Expires: ${expires}`] });
+    };
+    peer.onRequest((m, repeat) => {
+      if (m.method !== 'REGISTER' || repeat) return;
+      this.requests.push(m);
+      if (this.delay) setTimeout(() => answer(m), this.delay);
+      else answer(m);
     });
   }
 }

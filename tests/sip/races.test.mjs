@@ -77,6 +77,24 @@ test('a 200 that crosses the CANCEL is acknowledged and ended by BYE', async () 
   assert.ok(!a.received.some((m) => m.type === 'callAccepted'), a.transcript());
 });
 
+test('hung up before the ACK: the BYE waits for it', async () => {
+  const b = await bench.agent('5002');
+  const peer = await bench.peer();
+  const leg = peer.leg('5002');
+  leg.invite();
+  const { callId } = await b.waitFor('incomingCall');
+  await b.expect('answer', { callId, sdp: fakeAnswer() }, 'ack');
+  const ok = await leg.answer();
+  assert.equal((await b.expect('hangup', { callId, reason: 'user_hangup' }, 'callEnded')).reason, 'normal_clearing');
+  await sleep(700);
+  assert.equal(peer.received((m) => m.method === 'BYE').length, 0, 'RFC 3261, 15');
+  assert.ok(peer.log.filter((e) => e.repeat && e.message.status === 200).length >= 1, 'tm repeats the 200 until the ACK');
+  leg.ack(ok);
+  const bye = await peer.request('BYE');
+  assert.deepEqual([bye.toTag, bye.fromTag, bye.callId], [leg.localTag, ok.toTag, leg.callId]);
+  peer.reply(bye, 200);
+});
+
 test('hang-up against answer, at random moments: every call ends on both sides', async () => {
   const peer = await bench.peer();
   const calls = callee(peer, { ring: 30, answer: 40 });

@@ -112,7 +112,7 @@ fn mend(map: &Map, index: u32) {
     }
     let state = slot.state.load(Acquire);
     // Free: its holder died between giving it back and the unlock. Someone living: took it since, and waits for this lock
-    if state == LIVE || (state != FREE && state != owner::me() && owner::is_dead(state)) {
+    if state == LIVE || (state != FREE && owner::is_dead(state)) {
         give_back(map, index);
     }
 }

@@ -351,3 +351,22 @@ fn full_arena_finds_what_the_dead_hold() {
         .unwrap();
     assert_eq!(footprint(&arena).2, 1);
 }
+
+#[test]
+fn slot_taken_by_the_living_is_left_to_them() {
+    let bench = bench();
+    let (arena, _) = bench.open(MIB);
+    let map = arena.map();
+    let index = Heap::lock(map).take_slot().unwrap();
+    let free = arena.usage().slots_free;
+    // Its last holder died after giving it back, before the unlock; we are about to lock it
+    let last = fork(|| std::mem::forget(map.slot(index).lock.lock()));
+    assert!(last.join());
+    // A third one is faster than we are
+    let third = fork(|| assert_eq!(arena.reclaim(), 1));
+    assert!(third.join());
+    assert_eq!(arena.usage().slots_free, free);
+    assert_eq!(map.slot(index).state.load(Relaxed), crate::owner::me());
+    Heap::lock(map).give_slot(index);
+    assert_eq!(footprint(&arena).2, 0);
+}

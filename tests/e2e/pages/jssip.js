@@ -1,0 +1,65 @@
+/** JsSIP with the same handles as agent.js, as far as its tests need them. */
+import { now, plainMicrophone, play, sound, watch } from './measure.js';
+
+const { JsSIP } = window;
+let ua;
+const calls = [];
+
+function follow(session) {
+  const record = { session, at: { start: now() }, state: 'new' };
+  calls.push(record);
+  const mark = (state, end) => {
+    record.state = state;
+    record.at[state] ??= now();
+    if (end) record.end = { reason: end.cause };
+  };
+  const listen = (pc) => {
+    record.pc = pc;
+    record.watched = watch(pc);
+    pc.addEventListener('track', ({ streams: [stream] }) => play(stream));
+  };
+  if (session.connection) listen(session.connection);
+  else session.on('peerconnection', ({ peerconnection }) => listen(peerconnection));
+  session.on('progress', () => mark('ringing'));
+  session.on('confirmed', () => mark('established'));
+  session.on('ended', (end) => mark('ended', end));
+  session.on('failed', (end) => mark('ended', end));
+  // without this a call waits until the browser has gathered everything
+  session.on('icecandidate', ({ ready }) => ready());
+  return calls.length - 1;
+}
+
+const media = { mediaConstraints: { audio: plainMicrophone, video: false }, pcConfig: { iceServers: [] } };
+
+window.agent = {
+  /** JSON alone is written down. */
+  frames: [],
+
+  register: ({ url, dn, password, domain }) => new Promise((done, fail) => {
+    ua = new JsSIP.UA({
+      sockets: [new JsSIP.WebSocketInterface(url)], uri: `sip:${dn}@${domain}`, password, register_expires: 300, session_timers: false,
+    });
+    ua.on('registered', () => done());
+    ua.on('registrationFailed', ({ cause }) => fail(new Error(`registration: ${cause}`)));
+    ua.on('newRTCSession', ({ session, originator }) => { if (originator === 'remote') follow(session); });
+    ua.start();
+  }),
+
+  call(to) {
+    let index;
+    // the session is announced within call()
+    ua.once('newRTCSession', ({ session }) => { index = follow(session); });
+    ua.call(`sip:${to}@${ua.configuration.uri.host}`, media);
+    return index;
+  },
+
+  answer: (index) => calls[index].session.answer(media),
+  hangup: (index) => calls[index].session.terminate(),
+  sound: (index) => sound(calls[index].pc),
+
+  about(index) {
+    if (!calls[index]) return undefined;
+    const { session, at, state, end, watched } = calls[index];
+    return { state, at, end, watched, from: session.remote_identity.uri.user };
+  },
+};
