@@ -13,6 +13,9 @@ import WebSocket from 'ws';
 // messages that carry a request's id on the way to its outcome
 const intermediate = new Set(['callProgress']);
 
+// Ids are unique over all clients: in a session that goes on with another client, an id used before would be a retry.
+let lastId = 0;
+
 /** One WebSocket. Made by `connect`. */
 export class Client {
   /** @type {Entry[]} everything that went over the wire, in order */
@@ -24,7 +27,6 @@ export class Client {
   #ws;
   #used = new Set();
   #waiting = new Set();
-  #lastId = 0;
   #closing;
 
   /**
@@ -61,7 +63,7 @@ export class Client {
    * @param {{ id?: string }} [options]
    * @returns {string} the id
    */
-  send(type, payload = {}, { id = `r-${++this.#lastId}` } = {}) {
+  send(type, payload = {}, { id = `r-${++lastId}` } = {}) {
     this.sendRaw(JSON.stringify({ type, payload, id }));
     return id;
   }

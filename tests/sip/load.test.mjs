@@ -1,12 +1,10 @@
 /** Many browsers at once, on four workers: whatever crosses, each call ends once, and its messages come in order. */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, afterEach, before, test } from 'node:test';
 import { sleep, until } from '../common/cleanup.mjs';
-import { connect } from '../common/client.mjs';
 import { startKamailio } from '../common/kamailio.mjs';
 import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
-import { startSipp } from '../common/sipp.mjs';
-import { hopByNumber, idle, Quiet, to } from './support.mjs';
+import { Bench, hopByNumber, idle, to } from './support.mjs';
 
 const BROWSERS = 50;
 const CALLS_EACH = 20;
@@ -41,16 +39,20 @@ const kinds = Object.keys(far);
 
 /** @type {import('../common/kamailio.mjs').Kamailio} */
 let kamailio;
-/** @type {Quiet} */
-let quiet;
+/** @type {Bench} */
+let bench;
 
 before(async () => {
   kamailio = await startKamailio({
     cfg: hopByNumber(), workers: 4, users: [...dns, shared], params: { max_calls_per_agent: 64, max_sessions_per_agent: 4 },
   });
-  quiet = new Quiet(kamailio);
+  bench = new Bench(kamailio);
 });
 after(() => kamailio?.stop());
+afterEach(async () => {
+  await bench.finish();
+  for (const gauge of ['agents', 'sessions', 'calls', 'step_failures']) assert.equal(await kamailio.stat(gauge), 0, gauge);
+});
 
 const isEvent = (id) => /^evt-\d+$/.test(id);
 const outcomesOf = (client, id) => client.received.filter((m) => m.id === id && m.type !== 'callProgress');
@@ -83,16 +85,26 @@ function checkSession(client) {
   return calls;
 }
 
+/** Waits until SIPp and Kamailio have nothing left to do; SIPp must have seen nothing that it did not expect. */
+async function settled(sipps) {
+  let failure;
+  try { await idle(kamailio); } catch (error) { failure = error; }
+  await sleep(1500); // SIPp waits for what may cross a hang-up, and writes its figures once a second
+  const errors = sipps.map((sipp) => sipp.errors()).join('');
+  assert.equal(errors, '', `SIPp saw something unexpected${failure ? `; ${failure.message}` : ''}`);
+  if (failure) throw failure;
+}
+
 test(`${BROWSERS * CALLS_EACH} calls of ${BROWSERS} browsers`, { timeout: 120_000 }, async (t) => {
   t.diagnostic(`RTC_JSON_SEED=${seed}`);
   const clients = await Promise.all(dns.map(async (dn, i) => {
-    const client = await connect(i % 2 ? kamailio.wssUrl : kamailio.wsUrl);
+    const client = await bench.client(i % 2 ? kamailio.wssUrl : kamailio.wsUrl);
     await client.register(dn);
     return client;
   }));
   const sipps = {};
   for (const kind of kinds) {
-    sipps[kind] = await startSipp({ scenario: 'load-uas', keys: far[kind].keys, calls: 1e6, timeout: 300, trace: false });
+    sipps[kind] = await bench.far('load-uas', far[kind].keys, { calls: 1e6, timeout: 300, trace: false });
   }
   const plans = [];
 
@@ -135,7 +147,7 @@ test(`${BROWSERS * CALLS_EACH} calls of ${BROWSERS} browsers`, { timeout: 120_00
   const seconds = (performance.now() - started) / 1000;
 
   assert.equal(plans.length, BROWSERS * CALLS_EACH);
-  await idle(kamailio, { ms: 20_000 });
+  await settled(Object.values(sipps));
 
   const counts = { accepted: 0, cancelled: 0, refused: 0, crossed: 0 };
   const byClient = new Map(clients.map((client) => [client, checkSession(client)]));
@@ -165,7 +177,9 @@ test(`${BROWSERS * CALLS_EACH} calls of ${BROWSERS} browsers`, { timeout: 120_00
     if (outcome.type === 'callAccepted') {
       assert.ok(!far[kind].ends, context());
       assert.equal(ended.payload.reason, 'normal_clearing', context());
-      if (kind !== 'late') assert.ok(at('ringing') > 0 || at('early') > 0, context());
+      // a 200 right behind a 180 may be handled before it, by another process
+      if (kind === 'rings') assert.ok(at('ringing') > 0, context());
+      if (kind === 'early') assert.ok(at('early') > 0, context());
       counts.accepted += 1;
     } else if (hangUp?.type === 'callEnded') {
       assert.deepEqual([outcome.payload.code, outcome.payload.details, ended.payload.reason], [487, 'cancelled', 'cancelled'], context());
@@ -180,27 +194,19 @@ test(`${BROWSERS * CALLS_EACH} calls of ${BROWSERS} browsers`, { timeout: 120_00
   // every way must have been taken, or the plan is none
   for (const [what, count] of Object.entries(counts)) assert.ok(count > (what === 'crossed' ? 0 : 50), `${what}: ${count}`);
 
-  await sleep(1500); // SIPp waits for what may cross a hang-up, and writes its figures once a second
   for (const kind of kinds) {
-    assert.equal(sipps[kind].errors(), '', `SIPp, ${kind}`);
     await sipps[kind].stop();
     const { failed, retransmissions } = await sipps[kind].done;
     assert.equal(failed, 0, kind);
     t.diagnostic(`${kind}: ${retransmissions} retransmissions`);
   }
-  for (const client of clients) {
-    assert.equal((await client.request('unregister')).type, 'unregistered');
-    await client.close();
-  }
-  for (const gauge of ['agents', 'sessions', 'calls', 'step_failures']) assert.equal(await kamailio.stat(gauge), 0, gauge);
-  assert.deepEqual(quiet.news(), []);
 });
 
 test('three browsers of one agent ask and answer while its calls go on', { timeout: 60_000 }, async (t) => {
   t.diagnostic(`RTC_JSON_SEED=${seed}`);
   const random = randomOf(1000);
   const browsers = await Promise.all([kamailio.wsUrl, kamailio.wssUrl, kamailio.wsUrl].map(async (url) => {
-    const client = await connect(url);
+    const client = await bench.client(url);
     await client.register(shared);
     return client;
   }));
@@ -246,13 +252,13 @@ test('three browsers of one agent ask and answer while its calls go on', { timeo
     }
   });
   const incoming = 60;
-  const remote = `127.0.0.1:${kamailio.sipPort}`;
+  const incomingLoad = { service: shared, calls: incoming, rate: 15, concurrent: 8 };
   const callers = [
-    await startSipp({ scenario: 'uac-call', remote, service: shared, calls: incoming, rate: 15, concurrent: 8, keys: { talk: 80, caller: 'talks' } }),
-    await startSipp({ scenario: 'uac-bye-wait', remote, service: shared, calls: incoming, rate: 15, concurrent: 8, keys: { caller: 'waits' } }),
+    await bench.far('uac-call', { talk: 80, caller: 'talks' }, incomingLoad),
+    await bench.far('uac-bye-wait', { caller: 'waits' }, incomingLoad),
   ];
   // Out, from each of them, at the same time.
-  const callee = await startSipp({ scenario: 'load-uas', keys: far.rings.keys, calls: 1e6, timeout: 300, trace: false });
+  const callee = await bench.far('load-uas', far.rings.keys, { calls: 1e6, timeout: 300 });
   const outgoing = 20;
   await Promise.all(browsers.map(async (client, i) => {
     for (let n = 0; n < outgoing; n += 1) {
@@ -267,7 +273,7 @@ test('three browsers of one agent ask and answer while its calls go on', { timeo
   running = false;
   const figures = await Promise.all(pings);
   await Promise.all(waiting);
-  await idle(kamailio, { ms: 20_000 });
+  await settled([callee]);
 
   t.diagnostic(`${2 * incoming} calls in, ${3 * outgoing} out, ${figures.reduce((sum, f) => sum + f.sent, 0)} pings, slowest ${Math.max(...figures.map((f) => f.slowest)).toFixed(0)} ms; answers ${JSON.stringify(answers)}`);
   assert.equal(answers.won, 2 * incoming);
@@ -289,13 +295,4 @@ test('three browsers of one agent ask and answer while its calls go on', { timeo
   for (const ids of rangIn) assert.deepEqual([...ids].sort(), [...rangIn[0]].sort(), 'each call rang in all three');
   assert.equal(rangIn[0].length, 2 * incoming);
 
-  await sleep(1500);
-  assert.equal(callee.errors(), '');
-  for (const sipp of [...callers, callee]) await sipp.stop();
-  for (const client of browsers) {
-    await client.request('unregister');
-    await client.close();
-  }
-  for (const gauge of ['agents', 'sessions', 'calls', 'step_failures']) assert.equal(await kamailio.stat(gauge), 0, gauge);
-  assert.deepEqual(quiet.news(), []);
 });

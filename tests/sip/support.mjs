@@ -78,14 +78,20 @@ export class Bench {
   /** @type {import('../common/kamailio.mjs').Kamailio} */
   kamailio;
 
+  #always;
   #clients = [];
   #expected = [];
   #others = [];
   #quiet;
 
-  constructor(kamailio) {
+  /**
+   * @param {import('../common/kamailio.mjs').Kamailio} kamailio
+   * @param {{ log?: RegExp[] }} [options] log: lines that every test here may cause
+   */
+  constructor(kamailio, { log = [] } = {}) {
     this.kamailio = kamailio;
     this.#quiet = new Quiet(kamailio);
+    this.#always = log;
   }
 
   /** A connection. @returns {Promise<import('../common/client.mjs').Client>} */
@@ -131,7 +137,7 @@ export class Bench {
     }));
     if (failure) await idle(this.kamailio).catch(() => {});
     for (const stop of this.#others.splice(0)) await stop();
-    const news = this.#quiet.news(this.#expected.splice(0));
+    const news = this.#quiet.news([...this.#always, ...this.#expected.splice(0)]);
     if (failure) throw failure;
     assert.deepEqual(news, [], 'the log has warnings or worse');
   }

@@ -27,9 +27,13 @@ pub fn candidates(sdp: &str) -> Candidates {
                 }
             }
             (Line::Ufrag(value), Inside::Session, _) => session.0 = value,
-            (Line::Connection(value), Inside::Session, _) => session.1 = value,
+            (Line::Connection(value), Inside::Session, _) if session.1.is_empty() => {
+                session.1 = value;
+            }
             (Line::Ufrag(value), _, Some(found)) => value.clone_into(&mut found.ufrag),
-            (Line::Connection(value), _, Some(found)) => value.clone_into(&mut found.connection),
+            (Line::Connection(value), _, Some(found)) if found.connection.is_empty() => {
+                value.clone_into(&mut found.connection);
+            }
             (Line::Candidate(_) | Line::EndOfCandidates, _, Some(found)) => {
                 found.lines.push_str(line);
                 found.lines.push_str("\r\n");

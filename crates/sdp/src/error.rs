@@ -72,7 +72,7 @@ impl Faults {
             Kind::Offer => "setup: a=setup must be there and say actpass, active or passive",
             Kind::Answer => "setup: a=setup must be there and, in an answer, say active or passive",
         };
-        let codec = format!("codec: none of the audio codecs is allowed here; allowed: {policy}");
+        let codec = format!("codec: none of the audio codecs is allowed here (allowed: {policy})");
         let all = [
             (
                 Faults::AUDIO,

@@ -72,7 +72,11 @@ fn filtered(text: String, scan: &Scan<'_>, sip: bool) -> Filtered {
         .expect("a scan without an accepted section is an error");
     let scope = scan.scope(at);
     let mut direction = scope.direction.unwrap_or_default();
-    let trickles = scope.ufrag.is_some() && first.media.port == "9";
+    let ancestor = match first.fate {
+        Fate::Accepted { heir_of } => heir_of.map(|ancestor| &scan.sections[ancestor]),
+        Fate::Bundled | Fate::Refused => None,
+    };
+    let trickles = scope.ufrag.is_some() && port(first, ancestor) == "9";
     if sip && !trickles && scope.connection.is_some_and(is_unspecified) {
         direction = without_receiving(direction);
     }
@@ -232,13 +236,8 @@ impl<'a> Writer<'a> {
                 extra: Extra::Kept(kept),
                 ..
             }) => self.number(u32::from(kept.port)),
-            // bundle-only: its port was that of the section which goes
-            Some(lead) if media.no_port => self.out.push_str(
-                lead.ancestor
-                    .filter(|ancestor| !ancestor.media.no_port)
-                    .map_or("9", |ancestor| ancestor.media.port),
-            ),
-            _ => self.out.push_str(media.port),
+            Some(lead) => self.out.push_str(port(section, lead.ancestor)),
+            None => self.out.push_str(media.port),
         }
         self.out.push(' ');
         self.out.push_str(media.protocol);
@@ -362,6 +361,15 @@ impl<'a> Writer<'a> {
     fn line(&mut self, line: &str) {
         self.out.push_str(line);
         self.out.push_str("\r\n");
+    }
+}
+
+/// The port of a section that brings its transport itself. With `bundle-only` it was that of the section which goes.
+fn port<'a>(section: &Section<'a>, ancestor: Option<&Section<'a>>) -> &'a str {
+    match ancestor {
+        _ if !section.media.no_port => section.media.port,
+        Some(ancestor) if !ancestor.media.no_port => ancestor.media.port,
+        _ => "9",
     }
 }
 

@@ -219,7 +219,9 @@ pub(crate) fn payload_type(text: &str) -> Option<(u8, &str)> {
         .take(4)
         .take_while(|b| b.is_ascii_digit())
         .count();
-    if digits == 0 || digits > 3 || bytes.get(digits).is_some_and(|&b| b != b' ') {
+    let ends = bytes.get(digits).is_none_or(|&b| b == b' ');
+    // 007 is another word than 7, and nobody's payload type
+    if digits == 0 || digits > 3 || !ends || (digits > 1 && bytes[0] == b'0') {
         return None;
     }
     let number = bytes[..digits]

@@ -118,7 +118,8 @@ impl<'a> Section<'a> {
 
     fn see(&mut self, line: &Line<'a>) {
         match *line {
-            Line::Mid(mid) => self.mid = Some(mid),
+            // an empty one would be the blank between two tags of a group
+            Line::Mid(mid) if !mid.is_empty() => self.mid = self.mid.or(Some(mid)),
             Line::BundleOnly => self.bundle_only = true,
             Line::RtcpMux => self.rtcp_mux = true,
             Line::Candidate(value) => {
@@ -135,12 +136,13 @@ impl<'a> Section<'a> {
 }
 
 impl<'a> Scope<'a> {
-    /// The first of each counts: a later one would be a second answer to the same question.
     fn see(&mut self, line: &Line<'a>) {
+        // a second answer to the same question: the far side could read the other one, so neither is valid
+        let once = |old: Option<&str>, new| Some(old.map_or(new, |_| ""));
         match *line {
-            Line::Ufrag(v) => self.ufrag = self.ufrag.or(Some(v)),
-            Line::Pwd(v) => self.pwd = self.pwd.or(Some(v)),
-            Line::Setup(v) => self.setup = self.setup.or(Some(v)),
+            Line::Ufrag(v) => self.ufrag = once(self.ufrag, v),
+            Line::Pwd(v) => self.pwd = once(self.pwd, v),
+            Line::Setup(v) => self.setup = once(self.setup, v),
             Line::Connection(v) => self.connection = self.connection.or(Some(v)),
             Line::Direction(v) => self.direction = self.direction.or(Some(v)),
             Line::Fingerprint(_) => self.print = Print::Strong,
@@ -386,7 +388,6 @@ impl<'a> Scan<'a> {
         let own = self.sections[at].scope.within(self.session);
         match self.leader(at) {
             Some(leader) if leader != at => own.within(Scope {
-                connection: None,
                 direction: None,
                 ..self.sections[leader].scope
             }),

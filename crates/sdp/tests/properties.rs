@@ -204,12 +204,17 @@ fn check_later(sdp: &str, out: &Filtered, kind: Kind, policy: &Policy) {
         };
         assert_eq!(origin(&text), origin(&followed));
         assert_eq!(parts(&text).len(), parts(&out.text).len());
-        if keep.port != 0 && !keep.connection.contains("0.0.0.0") {
+        let others = |text: &str| -> Vec<String> {
+            let directions = ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"];
+            text.lines()
+                .filter(|line| !line.starts_with("o=") && !directions.contains(line))
+                .map(str::to_owned)
+                .collect()
+        };
+        assert_eq!(others(&text), others(&out.text));
+        let nowhere = ["IN IP4 0.0.0.0", "IN IP6 ::"].contains(&&*keep.connection);
+        if keep.port != 0 && !nowhere {
             assert_eq!(direction(&text), wanted);
-            assert_eq!(
-                with_direction(&text, wanted).len(),
-                with_direction(&text, wanted).len()
-            );
         }
     }
 }
@@ -375,7 +380,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn generated_texts(sdp in text()) {
