@@ -262,6 +262,10 @@ int rtcj_sip_handle(sip_msg_t *msg)
 	const char *ip;
 	int ret;
 
+	/* a browser that speaks SIP over WebSocket is nobody that we know: were it let through to the agents, everybody who can
+	 * open a WebSocket could ring them without a password. The script sends it to the far side, which asks for one */
+	if(msg->rcv.proto == PROTO_WS || msg->rcv.proto == PROTO_WSS)
+		return -1;
 	if(parse_sip_msg_uri(msg) < 0 || !rtc_json_sip_wanted(rtcj_from_str(&msg->parsed_uri.user)))
 		return -1;
 

@@ -15,7 +15,7 @@ cd "$root"
 
 declare -A packages=(
 	[build]="gcc make libc6-dev libclang-dev dpkg-dev openssl ca-certificates"
-	[kamailio]="kamailio kamailio-websocket-modules kamailio-tls-modules kamailio-sqlite-modules kamailio-extra-modules kamailio-utils-modules sqlite3 openssl"
+	[kamailio]="kamailio kamailio-websocket-modules kamailio-tls-modules kamailio-sqlite-modules kamailio-extra-modules kamailio-utils-modules netbase sqlite3 openssl"
 	[client]="ca-certificates"
 	[test]="sip-tester chromium iproute2 util-linux procps"
 	[demo]="iproute2 procps"

@@ -68,6 +68,10 @@ export class Call extends Emitter<CallEvents> {
   _known: Promise<void>;
   /** @internal */
   _settleKnown!: () => void;
+  /** @internal resolves when the far side needs our candidates and the server can take them */
+  _reached: Promise<void>;
+  /** @internal */
+  _settleReached!: () => void;
   /** @internal the last job on `pc`; the next one waits for it */
   _queue: Promise<unknown> = Promise.resolve();
   /** @internal the microphone, if this call opened it */
@@ -90,12 +94,14 @@ export class Call extends Emitter<CallEvents> {
     this.ended = new Promise((settle) => (this._settleEnded = settle));
     this._known = new Promise((settle) => (this._settleKnown = settle));
 
-    const { RTCPeerConnection: Connection = RTCPeerConnection, iceServers = [], trickle } = phone._options;
+    this._reached = new Promise((settle) => (this._settleReached = settle));
+
+    const { RTCPeerConnection: Connection = RTCPeerConnection, iceServers = [] } = phone._options;
     const pc = (this.pc = new Connection({ iceServers: [...iceServers, ...(phone.registration?.iceServers ?? [])] }));
     pc.ontrack = ({ streams: [stream], track }) =>
       this._emit('stream', (this.remoteStream = stream ?? new MediaStream([track])));
     pc.onicecandidate = ({ candidate }) =>
-      trickle && this._known.then(() => phone._send('iceCandidate', { callId: this.id, candidate }));
+      this._reached.then(() => phone._send('iceCandidate', { callId: this.id, candidate }));
     phone.calls.add(this);
   }
 
@@ -169,6 +175,7 @@ export class Call extends Emitter<CallEvents> {
       if (sdp && (offer || /local-offer|pranswer/.test(pc.signalingState))) {
         await pc.setRemoteDescription({ type: offer ? 'offer' : type === 'callProgress' ? 'pranswer' : 'answer', sdp });
       }
+      this._trickle();
       if (answerNeeded) this._start('answer', { callId: this.id }).catch((error) => this._fail(error));
       // one bad candidate is no reason to lose the call
       if (candidate) await pc.addIceCandidate(candidate).catch(() => {});
@@ -247,7 +254,20 @@ export class Call extends Emitter<CallEvents> {
     await this._run(() => pc.setLocalDescription());
     this._mustLive();
     this._request = this._phone._newId();
-    await this._phone._request(type, { ...payload, sdp: pc.localDescription!.sdp } as Requests[T][0], this._request);
+    const outcome = this._phone._request(type, { ...payload, sdp: pc.localDescription!.sdp } as Requests[T][0], this._request);
+    this._trickle();
+    await outcome;
+  }
+
+  /**
+   * @internal a media server finds us by our checks. A far side that shows no address of its own, but the server's
+   * placeholder only, is a browser like us, and one of the two must tell the other where it is.
+   */
+  _trickle(): void {
+    const { trickle } = this._phone._options;
+    const { remoteDescription } = this.pc;
+    const hidden = remoteDescription && !/a=candidate:(?!.* 0\.0\.0\.0 9 )/.test(remoteDescription.sdp);
+    if (this._request && (trickle ?? hidden)) this._known.then(this._settleReached);
   }
 
   /** @internal a call that was hung up while we waited must not be placed, nor keep the microphone */

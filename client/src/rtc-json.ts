@@ -41,7 +41,7 @@ export interface PhoneOptions {
   audio?: boolean | MediaTrackConstraints | MediaStream;
   /** MIME types of the codecs to offer, such as `['audio/PCMU', 'audio/telephone-event']`. Default: all of the browser's. */
   codecs?: readonly string[];
-  /** Send candidates as they are found. Servers do without; default false. */
+  /** Send candidates as they are found: always, never, or (the default) to a far side that shows no address of its own. */
   trickle?: boolean;
   /** Milliseconds between pings; a server silent for that long counts as lost. Default 20000. */
   keepAlive?: number;

@@ -371,13 +371,28 @@ test('codecs: only those that were asked for are offered; without the option the
   phone.close();
 });
 
-test('candidates are sent only on wish, and not before the call has its name', async () => {
-  const quiet = await registered();
-  const silent = await established(quiet.phone, quiet.socket);
-  silent.pc.onicecandidate({ candidate: { candidate: 'a' } });
-  await settle();
-  assert.equal(quiet.socket.count('iceCandidate'), 0);
-  quiet.phone.close();
+test('candidates go to a far side that shows no address of its own, or on wish, and not before the call has its name', async (t) => {
+  const placeholder = 'a=candidate:1 1 udp 1 0.0.0.0 9 typ host\r\n';
+  const address = 'a=candidate:2 1 udp 2113937151 192.0.2.1 50000 typ host\r\n';
+  for (const [sdp, trickle, sent] of [
+    [placeholder, undefined, 1],
+    [placeholder, false, 0],
+    [placeholder + address, undefined, 0],
+    [address, undefined, 0],
+    [address, true, 1],
+  ]) {
+    const one = await registered({ trickle });
+    t.after(() => one.phone.close());
+    const request = one.phone.call('1003');
+    await settle();
+    const { id } = one.socket.find('call');
+    one.socket.say('callProgress', { callId: 'c1', state: 'trying', request: id }, id);
+    one.socket.say('callAccepted', { callId: 'c1', sdp }, id);
+    await settle();
+    request.pc.onicecandidate({ candidate: { candidate: 'a' } });
+    await settle();
+    assert.equal(one.socket.count('iceCandidate'), sent, `${sdp} ${trickle}`);
+  }
 
   const { phone, socket } = await registered({ trickle: true });
   const call = phone.call('1003');

@@ -2,6 +2,7 @@
  * A bare client of the JSON protocol: sends what it is told, right or wrong, and remembers every message in order.
  */
 import net from 'node:net';
+import { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import WebSocket from 'ws';
 
@@ -154,7 +155,10 @@ export class Client {
   }
 
   /** Drops the connection with a TCP RST: no WebSocket close, no FIN. */
-  rst() { this.#socket.resetAndDestroy(); }
+  rst() {
+    this.#socket.resetAndDestroy();
+    this.#ws.terminate();
+  }
 
   /** Drops the connection with a FIN, without a WebSocket close. */
   terminate() { this.#ws.terminate(); }
@@ -210,7 +214,6 @@ export class Client {
  */
 export function connect(url, { origin, protocols = ['sip'], headers = {}, localAddress, ms = 5000 } = {}) {
   const { hostname, port, protocol } = new URL(url);
-  // A socket of our own below TLS: only a plain one can be reset.
   const socket = net.connect({ host: hostname, port: Number(port), localAddress, noDelay: true });
   const secure = protocol === 'wss:';
   const ws = new WebSocket(url, protocols, {
@@ -218,7 +221,7 @@ export function connect(url, { origin, protocols = ['sip'], headers = {}, localA
     headers,
     handshakeTimeout: ms,
     perMessageDeflate: false,
-    createConnection: () => (secure ? tls.connect({ socket, rejectUnauthorized: false }) : socket),
+    createConnection: () => (secure ? tls.connect({ socket: asStream(socket), rejectUnauthorized: false }) : socket),
   });
   const client = new Client(ws, socket);
   return new Promise((done, fail) => {
@@ -230,4 +233,22 @@ export function connect(url, { origin, protocols = ['sip'], headers = {}, localA
     });
     socket.once('error', fail);
   });
+}
+
+/**
+ * The socket behind a plain stream. TLS would take a socket's handle over, and then it cannot be reset any more.
+ * @param {net.Socket} socket
+ */
+function asStream(socket) {
+  const stream = new Duplex({
+    read() { socket.resume(); },
+    write(chunk, encoding, done) { socket.write(chunk, encoding, done); },
+    final(done) { socket.end(done); },
+    destroy(error, done) { socket.destroy(); done(error); },
+  });
+  socket.on('data', (chunk) => { if (!stream.push(chunk)) socket.pause(); });
+  socket.on('end', () => stream.push(null));
+  socket.on('error', (error) => stream.destroy(error));
+  socket.on('close', () => stream.destroy());
+  return stream;
 }

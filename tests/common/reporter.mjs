@@ -4,6 +4,16 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { inspect } from 'node:util';
+
+/** The stack, and what an assertion compared where its own message hides it. */
+function describe(error) {
+  let text = error?.stack ?? error?.message ?? String(error);
+  if (error?.code === 'ERR_ASSERTION' && !error.generatedMessage && 'actual' in error) {
+    text += `\n${inspect({ actual: error.actual, expected: error.expected }, { depth: 4 })}`;
+  }
+  return text;
+}
 
 export default async function* reporter(source) {
   const counts = { passed: 0, failed: 0, skipped: 0 };
@@ -33,7 +43,7 @@ export default async function* reporter(source) {
     } else {
       counts.failed += 1;
       const cause = error?.cause ?? error;
-      const text = (cause?.stack ?? cause?.message ?? String(cause)).replaceAll(/^/gm, '     ');
+      const text = describe(cause).replaceAll(/^/gm, '     ');
       yield `FAIL ${name}${time}\n${data.file ? `     in ${data.file}\n` : ''}${text}\n`;
     }
   }

@@ -1,9 +1,11 @@
 /** Many browsers at once, on four workers: whatever crosses, each call ends once, and its messages come in order. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import { sleep, until } from '../common/cleanup.mjs';
 import { startKamailio } from '../common/kamailio.mjs';
 import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
+import { farSdp } from './peer.mjs';
 import { Bench, hopByNumber, idle, to } from './support.mjs';
 
 const BROWSERS = 50;
@@ -25,17 +27,101 @@ function randomOf(number) {
   };
 }
 
-// The far sides. `ends`: what an unanswered call may end with, beside the browser's own hang-up; `longest`: ms until a final reply.
+// The far sides: SIPp where nothing can cross a CANCEL or BYE, a callee of our own where it can. `refused`: status and word of the
+// refusal; `longest`: ms until a final reply; `hangsUp`: ends answered calls itself.
 const far = {
-  atOnce: { keys: { first: 0, begin: 1, ring: 1, final: 4, talk: 5000 }, longest: 60 },
-  rings: { keys: { first: 30, begin: 1, ring: 120, final: 4, talk: 5000 }, longest: 200 },
-  early: { keys: { first: 30, begin: 2, ring: 80, final: 4, talk: 5000 }, longest: 150 },
-  late: { keys: { first: 50, begin: 3, ring: 150, final: 4, talk: 5000 }, longest: 250 },
-  busy: { keys: { first: 20, begin: 1, ring: 60, final: 5, code: 486, talk: 0 }, ends: [486, 'user_busy'], longest: 120 },
-  declines: { keys: { first: 10, begin: 3, ring: 30, final: 5, code: 603, talk: 0 }, ends: [603, 'call_rejected'], longest: 80 },
-  hangsUp: { keys: { first: 10, begin: 1, ring: 20, final: 4, talk: 60 }, longest: 80, hangsUp: true },
+  atOnce: { sipp: { ring: 1, final: 1 }, longest: 40 },
+  late: { sipp: { ring: 200, final: 1 }, longest: 250 },
+  declines: { sipp: { ring: 30, final: 2, code: 603 }, refused: [603, 'call_rejected'], longest: 60 },
+  rings: { peer: { first: 30, status: 180, ring: 150, final: 200 }, longest: 200 },
+  hangsUp: { peer: { first: 10, status: 180, ring: 20, final: 200, talk: 100 }, hangsUp: true, longest: 60 },
+  early: { peer: { first: 30, status: 183, ring: 100, final: 200 }, longest: 150 },
+  busy: { peer: { first: 20, status: 180, ring: 80, final: 486 }, refused: [486, 'user_busy'], longest: 120 },
 };
 const kinds = Object.keys(far);
+
+/**
+ * A called side after RFC 3261 that notes what the caller does wrong.
+ * @param {import('./peer.mjs').Peer} peer
+ * @param {{ first: number, status: number, ring: number, final: number, talk?: number }} plan ms at most until the
+ *   provisional reply, from there to the final one, and from the ACK until it hangs up itself
+ * @param {(below: number) => number} random
+ */
+function callee(peer, { first, status, ring, final, talk }, random) {
+  const calls = new Map();
+  /** @type {string[]} */
+  const wrong = [];
+  const body = farSdp({ setup: 'active' });
+  // until it is told to stop: a repetition is no sign of a fault on a busy machine
+  const repeat = (send, stop) => {
+    if (stop()) return;
+    send();
+    setTimeout(repeat, 500, send, stop).unref();
+  };
+  peer.onRequest((m, repeated) => {
+    const c = calls.get(m.callId);
+    const note = (what) => wrong.push(`${what}: ${m.start} ${m.callId}`);
+    if (m.method === 'INVITE') {
+      if (repeated) return;
+      if (c) { note('a second INVITE'); return; }
+      const call = { invite: m, rung: false, final: 0, acked: false, cancels: 0, byes: 0, own: undefined };
+      calls.set(m.callId, call);
+      call.end = (code) => {
+        call.final = code;
+        repeat(() => peer.reply(m, code, code === 200 ? { body } : {}), () => call.acked);
+      };
+      const untilRinging = random(first);
+      const untilFinal = 2 + random(ring);
+      call.talk = talk && random(talk);
+      setTimeout(() => {
+        call.rung = true;
+        peer.reply(m, status, status === 183 ? { body } : {});
+        setTimeout(() => { if (!call.final) call.end(final); }, untilFinal);
+      }, untilRinging);
+      return;
+    }
+    if (!c) { note('for no call'); return; }
+    if (m.method === 'ACK') {
+      if (!c.final) note('ACK before a final reply');
+      if (!c.acked && c.final === 200 && talk) {
+        setTimeout(() => {
+          if (c.byes) return;
+          c.own = peer.legOf(c.invite);
+          const branch = c.own.send('BYE');
+          repeat(() => c.own.send('BYE', { cseq: c.own.cseq, branch }), () => {
+            c.ownReply = peer.log.find((e) => e.dir === 'in' && e.message.branch === branch)?.message.status;
+            return c.ownReply;
+          });
+        }, c.talk);
+      }
+      c.acked = true;
+      return;
+    }
+    peer.reply(m, 200);
+    if (m.method === 'CANCEL') {
+      // RFC 3261, 9.1
+      if (!c.rung) note('CANCEL before a provisional reply');
+      if (!repeated) c.cancels += 1;
+      if (!c.final) c.end(487);
+    } else if (m.method === 'BYE') {
+      if (c.final !== 200) note('BYE for a call that was not answered');
+      if (!repeated) c.byes += 1;
+    } else note('not expected');
+  });
+  return {
+    port: peer.port,
+    /** What went wrong, in all calls; asked when they are over. */
+    wrong() {
+      const unfinished = [...calls.values()].filter((c) => {
+        // of two BYEs that cross, one may be refused
+        const ended = c.own ? c.ownReply === 200 || (c.ownReply === 481 && c.byes === 1) : c.byes === (c.final === 200 ? 1 : 0);
+        return !(c.final && c.acked && c.cancels <= 1 && c.byes <= 1 && ended);
+      });
+      return [...wrong, ...unfinished.map(({ invite, final: code, acked, cancels, byes, ownReply }) => (
+        `${invite.callId}: ${JSON.stringify({ code, acked, cancels, byes, ownReply })}`))];
+    },
+  };
+}
 
 /** @type {import('../common/kamailio.mjs').Kamailio} */
 let kamailio;
@@ -63,10 +149,11 @@ const outcomesOf = (client, id) => client.received.filter((m) => m.id === id && 
  * @param {import('../common/client.mjs').Client} client
  */
 function checkSession(client) {
-  const context = () => `seed ${seed}\n${client.transcript()}`;
-  assert.ok(!client.closed, context());
+  // a transcript is long, so it is made only for a failure
+  const fail = (what) => assert.fail(`${what} (seed ${seed})\n${client.transcript()}`);
+  if (client.closed) fail('closed');
   const events = client.received.filter((m) => isEvent(m.id)).map((m) => Number(m.id.slice(4)));
-  events.forEach((number, i) => assert.equal(number, i + 1, `events without a gap: ${events}\n${context()}`));
+  if (events.some((number, i) => number !== i + 1)) fail(`events with a gap: ${events}`);
 
   const outcomes = new Map();
   const calls = new Map();
@@ -78,21 +165,24 @@ function checkSession(client) {
     calls.get(callId).push(m);
   }
   for (const { message } of client.log.filter((e) => e.dir === 'out')) {
-    assert.equal(outcomes.get(message.id), 1, `one outcome for ${message.id}\n${context()}`);
+    if (outcomes.get(message.id) !== 1) fail(`${outcomes.get(message.id) ?? 0} outcomes for ${message.id}`);
     outcomes.delete(message.id);
   }
-  assert.equal(outcomes.size, 0, `nothing under an id that nobody gave: ${[...outcomes.keys()]}\n${context()}`);
+  if (outcomes.size) fail(`under ids that nobody gave: ${[...outcomes.keys()]}`);
   return calls;
 }
 
-/** Waits until SIPp and Kamailio have nothing left to do; SIPp must have seen nothing that it did not expect. */
+/**
+ * Waits until nothing is left to do in Kamailio and SIPp, which must have seen nothing that it did not expect.
+ * @param {import('../common/sipp.mjs').Sipp[]} sipps
+ */
 async function settled(sipps) {
-  let failure;
-  try { await idle(kamailio); } catch (error) { failure = error; }
-  await sleep(1500); // SIPp waits for what may cross a hang-up, and writes its figures once a second
-  const errors = sipps.map((sipp) => sipp.errors()).join('');
-  assert.equal(errors, '', `SIPp saw something unexpected${failure ? `; ${failure.message}` : ''}`);
-  if (failure) throw failure;
+  await idle(kamailio);
+  for (const sipp of sipps) {
+    const lines = sipp.errors().match(/(?:unexpected|Dead call|Abort)[^\n]{0,300}/g) ?? [];
+    // on a busy machine a request is sent again, and so is its reply
+    assert.deepEqual(lines.filter((line) => !/^Dead call .* received 'SIP\/2\.0 /.test(line)), []);
+  }
 }
 
 test(`${BROWSERS * CALLS_EACH} calls of ${BROWSERS} browsers`, { timeout: 120_000 }, async (t) => {
@@ -102,10 +192,14 @@ test(`${BROWSERS * CALLS_EACH} calls of ${BROWSERS} browsers`, { timeout: 120_00
     await client.register(dn);
     return client;
   }));
-  const sipps = {};
-  for (const kind of kinds) {
-    sipps[kind] = await bench.far('load-uas', far[kind].keys, { calls: 1e6, timeout: 300, trace: false });
+  const ends = {};
+  for (const [i, kind] of kinds.entries()) {
+    ends[kind] = far[kind].sipp
+      ? await bench.far('load-uas', far[kind].sipp, { calls: 1e6, timeout: 300, trace: false })
+      : callee(await bench.peer(), far[kind].peer, randomOf(2000 + i));
   }
+  const sipps = kinds.filter((kind) => far[kind].sipp).map((kind) => ends[kind]);
+  const callees = kinds.filter((kind) => far[kind].peer).map((kind) => ends[kind]);
   const plans = [];
 
   /** One call. `hangUpAfter`: ms after `trying`; without it the browser lets it ring, talks and then hangs up. */
@@ -113,7 +207,7 @@ test(`${BROWSERS * CALLS_EACH} calls of ${BROWSERS} browsers`, { timeout: 120_00
     const kind = kinds[random(kinds.length)];
     const hangUpAfter = random(2) ? random(far[kind].longest) : undefined;
     const talk = random(3) ? random(100) : undefined;
-    const id = client.send('call', { to: to(sipps[kind]), sdp: fakeOffer() });
+    const id = client.send('call', { to: to(ends[kind]), sdp: fakeOffer() });
     const { callId } = await client.waitFor('callProgress', (p, m) => m.id === id, 10_000);
     const plan = { client, kind, id, callId };
     plans.push(plan);
@@ -147,59 +241,55 @@ test(`${BROWSERS * CALLS_EACH} calls of ${BROWSERS} browsers`, { timeout: 120_00
   const seconds = (performance.now() - started) / 1000;
 
   assert.equal(plans.length, BROWSERS * CALLS_EACH);
-  await settled(Object.values(sipps));
+  await settled(sipps);
+  for (const end of callees) assert.deepEqual(end.wrong(), [], `seed ${seed}`);
 
   const counts = { accepted: 0, cancelled: 0, refused: 0, crossed: 0 };
   const byClient = new Map(clients.map((client) => [client, checkSession(client)]));
   for (const { client, kind, id, callId, hangUp } of plans) {
-    const context = () => `seed ${seed}, ${kind}, ${callId}\n${client.transcript()}`;
+    const check = (fine, what) => { if (!fine) assert.fail(`${what} (seed ${seed}, ${kind}, ${callId})\n${client.transcript()}`); };
+    const same = (is, wanted) => check(isDeepStrictEqual(is, wanted), `${JSON.stringify(is)} instead of ${JSON.stringify(wanted)}`);
     const messages = byClient.get(client).get(callId);
     const types = messages.map((m) => (m.type === 'callProgress' ? m.payload.state : m.type));
     const at = (type) => types.indexOf(type);
-    const only = (type) => { assert.ok(types.filter((x) => x === type).length <= 1, `${type} twice\n${context()}`); };
-    ['trying', 'ringing', 'early', 'callAccepted', 'callEnded'].forEach(only);
+    for (const type of ['trying', 'ringing', 'early', 'callAccepted', 'callEnded']) {
+      check(types.filter((x) => x === type).length <= 1, `${type} twice`);
+    }
 
     const outcome = outcomesOf(client, id)[0];
     const ended = messages[at('callEnded')];
-    assert.equal(at('trying'), 0, context());
+    check(at('trying') === 0, 'begins with trying');
     // progress, then the outcome, then the end; only the answer to a hang-up that came too late may follow
     const outcomeAt = messages.indexOf(outcome);
     const lastProgress = Math.max(at('trying'), at('ringing'), at('early'));
-    assert.ok(lastProgress < outcomeAt && outcomeAt < at('callEnded'), context());
+    check(lastProgress < outcomeAt && outcomeAt < at('callEnded'), 'progress, outcome, end');
     for (const m of messages.slice(at('callEnded') + 1)) {
-      assert.deepEqual([m.type, m.id, m.payload.code], ['error', `h-${id}`, 404], context());
+      same([m.type, m.id, m.payload.code], ['error', `h-${id}`, 404]);
     }
 
     if (hangUp && hangUp.type !== 'callEnded') {
-      assert.equal(hangUp.payload.code, 404, context());
+      same(hangUp.payload.code, 404);
       counts.crossed += 1;
     }
     if (outcome.type === 'callAccepted') {
-      assert.ok(!far[kind].ends, context());
-      assert.equal(ended.payload.reason, 'normal_clearing', context());
-      // a 200 right behind a 180 may be handled before it, by another process
-      if (kind === 'rings') assert.ok(at('ringing') > 0, context());
-      if (kind === 'early') assert.ok(at('early') > 0, context());
+      check(!far[kind].refused, 'accepted');
+      same(ended.payload.reason, 'normal_clearing');
+      // right behind a provisional reply the 200 may be handled before it, by another process; these leave some time between
+      if (kind === 'rings') check(at('ringing') > 0, 'rings');
+      if (kind === 'early') check(at('early') > 0, 'early media');
       counts.accepted += 1;
     } else if (hangUp?.type === 'callEnded') {
-      assert.deepEqual([outcome.payload.code, outcome.payload.details, ended.payload.reason], [487, 'cancelled', 'cancelled'], context());
+      same([outcome.payload.code, outcome.payload.details, ended.payload.reason], [487, 'cancelled', 'cancelled']);
       counts.cancelled += 1;
     } else {
-      assert.deepEqual([outcome.payload.code, outcome.payload.details], far[kind].ends, context());
-      assert.equal(ended.payload.reason, far[kind].ends[1], context());
+      same([outcome.payload.code, outcome.payload.details], far[kind].refused);
+      same(ended.payload.reason, far[kind].refused[1]);
       counts.refused += 1;
     }
   }
   t.diagnostic(`${plans.length} calls in ${seconds.toFixed(1)} s (${(plans.length / seconds).toFixed(0)} a second): ${JSON.stringify(counts)}`);
   // every way must have been taken, or the plan is none
   for (const [what, count] of Object.entries(counts)) assert.ok(count > (what === 'crossed' ? 0 : 50), `${what}: ${count}`);
-
-  for (const kind of kinds) {
-    await sipps[kind].stop();
-    const { failed, retransmissions } = await sipps[kind].done;
-    assert.equal(failed, 0, kind);
-    t.diagnostic(`${kind}: ${retransmissions} retransmissions`);
-  }
 });
 
 test('three browsers of one agent ask and answer while its calls go on', { timeout: 60_000 }, async (t) => {
@@ -258,11 +348,11 @@ test('three browsers of one agent ask and answer while its calls go on', { timeo
     await bench.far('uac-bye-wait', { caller: 'waits' }, incomingLoad),
   ];
   // Out, from each of them, at the same time.
-  const callee = await bench.far('load-uas', far.rings.keys, { calls: 1e6, timeout: 300 });
+  const rings = callee(await bench.peer(), far.rings.peer, randomOf(3000));
   const outgoing = 20;
   await Promise.all(browsers.map(async (client, i) => {
     for (let n = 0; n < outgoing; n += 1) {
-      const id = client.send('call', { to: to(callee), sdp: fakeOffer() }, { id: `c-${i}-${n}` });
+      const id = client.send('call', { to: to(rings), sdp: fakeOffer() }, { id: `c-${i}-${n}` });
       const { callId } = await client.waitFor('callProgress', (p, m) => m.id === id);
       await sleep(random(200));
       await client.expect('hangup', { callId, reason: 'user_hangup' }, 'callEnded');
@@ -273,7 +363,8 @@ test('three browsers of one agent ask and answer while its calls go on', { timeo
   running = false;
   const figures = await Promise.all(pings);
   await Promise.all(waiting);
-  await settled([callee]);
+  await settled(callers);
+  assert.deepEqual(rings.wrong(), [], `seed ${seed}`);
 
   t.diagnostic(`${2 * incoming} calls in, ${3 * outgoing} out, ${figures.reduce((sum, f) => sum + f.sent, 0)} pings, slowest ${Math.max(...figures.map((f) => f.slowest)).toFixed(0)} ms; answers ${JSON.stringify(answers)}`);
   assert.equal(answers.won, 2 * incoming);
@@ -282,13 +373,14 @@ test('three browsers of one agent ask and answer while its calls go on', { timeo
     const ids = [];
     for (const [callId, messages] of checkSession(client)) {
       const types = messages.map((m) => m.type);
-      assert.equal(types.filter((type) => type === 'callEnded').length, 1, `${callId} ends once\n${client.transcript()}`);
+      const check = (fine, what) => { if (!fine) assert.fail(`${what} (seed ${seed}, ${callId})\n${client.transcript()}`); };
+      check(types.filter((type) => type === 'callEnded').length === 1, 'ends once');
       if (types[0] !== 'incomingCall') continue;
       ids.push(callId);
       const reason = messages.find((m) => m.type === 'callEnded').payload.reason;
       const won = types.includes('ack');
-      assert.equal(reason, won ? 'normal_clearing' : 'answered_elsewhere', client.transcript());
-      if (won) assert.ok(types.indexOf('ack') < types.indexOf('callEnded'), client.transcript());
+      check(reason === (won ? 'normal_clearing' : 'answered_elsewhere'), reason);
+      if (won) check(types.indexOf('ack') < types.indexOf('callEnded'), 'the ack, then the end');
     }
     return ids;
   });

@@ -52,12 +52,8 @@ impl Step<'_> {
         match message {
             // repeated or not, these change nothing
             ClientMessage::Ping => return self.note(session, &id, &ServerMessage::Pong {}),
-            ClientMessage::IceCandidate { ref call_id, .. } => {
-                // the far side connects by peer-reflexive candidates, so none is passed on
-                if self.live_call(call_id).is_none() {
-                    self.note(session, &id, &no_call(call_id).to_message(&id));
-                }
-                return;
+            ClientMessage::IceCandidate { call_id, candidate } => {
+                return self.candidate(session, &id, &call_id, candidate);
             }
             _ => {}
         }
@@ -231,6 +227,9 @@ impl Step<'_> {
             ack_owed: false,
             local_sdp: offer.text,
             remote_sdp: String::new(),
+            trickle: None,
+            candidates: Vec::new(),
+            trickle_cseq: 0,
             remote_hold: false,
             next_hop,
             started_at: self.now,
@@ -315,9 +314,10 @@ impl Step<'_> {
         }
         self.out.push(Output::Count(Counter::CallsAnswered));
         let headers = format!(
-            "{}{}Content-Type: application/sdp\r\n",
+            "{}{}{}Content-Type: application/sdp\r\n",
             self.contact_header(),
-            crate::inbound::ALLOW
+            crate::inbound::ALLOW,
+            crate::trickle::SUPPORTED
         );
         self.reply(tx, true, 200, &tag, headers, filtered.text);
     }

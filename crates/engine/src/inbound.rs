@@ -57,7 +57,10 @@ impl Step<'_> {
                 let headers = format!("{ALLOW}Accept: application/sdp\r\n");
                 self.reply(tx, false, 200, "", headers, String::new());
             }
-            "INFO" => self.status(tx, 200),
+            "INFO" => {
+                self.status(tx, 200);
+                self.on_info(call, message);
+            }
             _ => self.reply(tx, false, 405, "", ALLOW.to_owned(), String::new()),
         }
     }
@@ -131,6 +134,9 @@ impl Step<'_> {
             ack_owed: false,
             local_sdp: String::new(),
             remote_sdp: offer.unwrap_or_default(),
+            trickle: None,
+            candidates: Vec::new(),
+            trickle_cseq: 0,
             remote_hold: false,
             next_hop: None,
             started_at: self.now,
@@ -151,6 +157,7 @@ impl Step<'_> {
         };
         self.agent.calls.push(call);
         let call = self.agent.calls.len() - 1;
+        self.agent.calls[call].trickle = Some(crate::trickle::takes(message));
         self.event_of_call(call, &announce);
         let headers = format!("{}{ALLOW}", self.contact_header());
         self.reply(tx, true, 180, &tag, headers, String::new());
@@ -199,6 +206,8 @@ impl Step<'_> {
                 c.invite_tx = None;
                 if c.offerless {
                     self.on_answer_in_ack(call, message);
+                } else {
+                    self.send_candidates(call);
                 }
             }
             State::Terminating if c.bye == Owed::Waiting => self.send_bye(call),
@@ -356,7 +365,11 @@ impl Step<'_> {
                     c.deadline = 0;
                 }
                 State::Terminating => self.send_bye(call),
-                State::Established => self.agent.calls[call].ack_owed = false,
+                State::Established => {
+                    let c = &mut self.agent.calls[call];
+                    c.ack_owed = false;
+                    c.trickle_cseq = 0;
+                }
             }
             if self.agent.calls.len() == before {
                 call += 1;

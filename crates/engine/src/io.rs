@@ -186,6 +186,8 @@ pub enum Purpose {
     Invite,
     /// BYE.
     Bye,
+    /// INFO with ICE candidates.
+    Trickle,
 }
 
 /// Names a request of ours in its replies: a text that goes through tm and comes back.
@@ -207,6 +209,7 @@ impl fmt::Display for Handle {
             Purpose::Register => 'r',
             Purpose::Invite => 'i',
             Purpose::Bye => 'b',
+            Purpose::Trickle => 't',
         };
         // a DN and a callId never hold a space
         write!(f, "{purpose} {} {} {}", self.cseq, self.dn, self.call)
@@ -221,6 +224,7 @@ impl Handle {
             "r" => Purpose::Register,
             "i" => Purpose::Invite,
             "b" => Purpose::Bye,
+            "t" => Purpose::Trickle,
             _ => return None,
         };
         let cseq = parts.next()?.parse().ok()?;

@@ -20,6 +20,7 @@ mod model;
 mod outbound;
 mod register;
 mod step;
+mod trickle;
 
 pub use browser::before_registration;
 pub use config::{Config, OverLimit, RegisterMode};

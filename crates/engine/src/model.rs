@@ -281,6 +281,12 @@ pub struct Call {
     pub local_sdp: String,
     /// Last SDP from the SIP side, as the browser gets it.
     pub remote_sdp: String,
+    /// Does the far side take candidates in INFO (RFC 8840)? Known once it has said what it supports.
+    pub trickle: Option<bool>,
+    /// Candidates of the browser that could not be sent yet; an empty one is the end of them.
+    pub candidates: Vec<String>,
+    /// CSeq of the INFO with candidates that is under way; 0 for none.
+    pub trickle_cseq: u32,
     /// Is the far side holding?
     pub remote_hold: bool,
     /// Next hop that the script chose.

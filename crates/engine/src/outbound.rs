@@ -19,6 +19,7 @@ impl Step<'_> {
         match handle.purpose {
             Purpose::Register => self.on_register_reply(handle.cseq, code, message),
             Purpose::Bye => self.on_bye_reply(&handle, code, message),
+            Purpose::Trickle => self.on_trickle_reply(&handle, code),
             Purpose::Invite => match self.agent.calls.iter().position(|c| c.id == handle.call) {
                 Some(call) if self.agent.calls[call].invite_cseq == handle.cseq => {
                     self.on_invite_reply(call, code, message);
@@ -52,8 +53,9 @@ impl Step<'_> {
             cseq: c.invite_cseq,
             next_hop: next_hop.unwrap_or_else(|| self.config.next_hop.clone()),
             headers: format!(
-                "{contact}{}{authorization}Content-Type: application/sdp\r\n",
-                crate::inbound::ALLOW
+                "{contact}{}{}{authorization}Content-Type: application/sdp\r\n",
+                crate::inbound::ALLOW,
+                crate::trickle::SUPPORTED
             ),
             body: c.local_sdp.clone(),
             handle: Handle {
@@ -146,6 +148,7 @@ impl Step<'_> {
         c.answered_at = now;
         c.deadline = 0;
         c.remote_sdp.clone_from(&answer);
+        c.trickle = Some(crate::trickle::takes(message));
         let accepted = ServerMessage::CallAccepted {
             call_id: c.id.clone(),
             sdp: answer,
@@ -155,6 +158,7 @@ impl Step<'_> {
         if let Some(session) = self.owner(call) {
             self.outcome(session, &request, &accepted);
         }
+        self.send_candidates(call);
     }
 
     fn on_challenged(&mut self, call: usize, code: u16, message: &Message<'_>) {

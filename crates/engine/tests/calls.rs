@@ -427,3 +427,66 @@ impl World {
         self.call(conn, id)
     }
 }
+
+const CANDIDATE: &str = "candidate:1 1 udp 2113937151 192.0.2.1 50000 typ host";
+
+#[test]
+fn candidates_go_to_a_far_side_that_takes_them_one_info_at_a_time() {
+    let mut w = registered();
+    let (call, invite) = w.call(1, "c1");
+    assert!(invite.headers.contains("Supported: trickle-ice\r\n"));
+    let send = |w: &mut World, line: &str, id: &str| {
+        let candidate = json!({ "candidate": line, "sdpMid": "0", "sdpMLineIndex": 0 });
+        w.send(1, "iceCandidate", json!({ "callId": call, "candidate": candidate }), id);
+    };
+    send(&mut w, CANDIDATE, "i1");
+    assert!(w.requests().is_empty(), "not before the call is answered");
+    let headers = "Supported: timer, trickle-ice\r\nContent-Type: application/sdp\r\n";
+    w.far_reply(&invite, 200, "t1", headers, ANSWER);
+    let info = w.request();
+    assert_eq!(info.method, "INFO");
+    assert!(info.headers.contains("Info-Package: trickle-ice\r\n"), "{}", info.headers);
+    assert!(info.headers.contains("Content-Type: application/trickle-ice-sdpfrag\r\n"));
+    assert!(info.body.contains(&format!("a={CANDIDATE}\r\n")), "{}", info.body);
+    send(&mut w, &CANDIDATE.replace("50000", "50001"), "i2");
+    w.send(1, "iceCandidate", json!({ "callId": call, "candidate": null }), "i3");
+    assert!(w.requests().is_empty(), "one at a time");
+    w.far_reply(&info, 200, "t1", "", "");
+    let second = w.request();
+    assert!(second.body.contains("50001") && second.body.contains("a=end-of-candidates\r\n"));
+    w.far_reply(&second, 469, "t1", "", "");
+    send(&mut w, CANDIDATE, "i4");
+    assert!(w.requests().is_empty(), "a far side that refuses them gets no more");
+    assert_eq!(w.types(1), ["callAccepted"], "the call goes on, and nothing is answered");
+}
+
+#[test]
+fn candidates_never_go_to_one_that_does_not() {
+    let mut w = registered();
+    let (call, invite) = w.call(1, "c1");
+    w.far_reply(&invite, 200, "t1", "Content-Type: application/sdp\r\n", ANSWER);
+    let candidate = json!({ "candidate": CANDIDATE, "sdpMid": "0", "sdpMLineIndex": 0 });
+    w.send(1, "iceCandidate", json!({ "callId": call, "candidate": candidate }), "i1");
+    assert!(w.requests().is_empty());
+    assert!(w.agent.calls[0].candidates.is_empty());
+}
+
+#[test]
+fn candidates_of_the_far_side_reach_the_browser() {
+    let (mut w, call, _, tag) = ringing();
+    w.send(1, "answer", json!({ "callId": call, "sdp": browser_answer() }), "a1");
+    w.far_request(&in_dialog("ACK", 1, &tag, ""));
+    w.frames(1);
+    w.replies();
+    let body = format!("a=ice-ufrag:x\r\na=ice-pwd:y\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\na={CANDIDATE}\r\na=end-of-candidates\r\n");
+    let info = in_dialog("INFO", 2, &tag, &body)
+        .replace("application/sdp", "application/trickle-ice-sdpfrag");
+    w.far_request(&info);
+    assert_eq!(w.reply().code, 200);
+    let frames = w.frames(1);
+    assert_eq!(frames.len(), 2, "{frames:#?}");
+    assert_eq!(frames[0]["type"], "iceCandidate");
+    assert_eq!(frames[0]["payload"]["candidate"]["candidate"], CANDIDATE);
+    assert_eq!(frames[0]["payload"]["candidate"]["sdpMid"], "0");
+    assert!(frames[1]["payload"]["candidate"].is_null());
+}

@@ -1,5 +1,8 @@
 //! Cost of the filters on recorded offers.
 
+// criterion's macro writes a public function without a doc
+#![allow(missing_docs)]
+
 use criterion::{criterion_group, criterion_main, Criterion};
 use rtc_json_sdp::{candidates, from_browser, from_sip, with_direction, Kind, Placement, Policy};
 

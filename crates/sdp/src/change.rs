@@ -6,8 +6,9 @@ use crate::{
     Candidates, Direction,
 };
 
-/// What the first accepted audio section of a text that went to the SIP side says of its transport, for
-/// [`crate::Placement::keep`]. Empty, with port 0, if there is no such section.
+/// What a text that went to the SIP side says of the transport of its audio, for [`crate::Placement::keep`]: the first
+/// accepted audio section with a candidate (one that shares the transport of another has none). Empty, with port 0, if
+/// there is no such section.
 pub fn candidates(sdp: &str) -> Candidates {
     let mut session = ("", "");
     let mut found: Option<Candidates> = None;
@@ -15,16 +16,14 @@ pub fn candidates(sdp: &str) -> Candidates {
     for line in Lines::new(sdp) {
         match (Line::of(line), inside, &mut found) {
             (Line::Media(value), ..) => {
-                if found.is_some() {
+                if found.as_ref().is_some_and(|found| !found.lines.is_empty()) {
                     break;
                 }
                 inside = Inside::of(value);
-                if inside == Inside::Audio {
-                    found = Some(Candidates {
-                        port: port(value),
-                        ..Candidates::default()
-                    });
-                }
+                found = (inside == Inside::Audio).then(|| Candidates {
+                    port: port(value),
+                    ..Candidates::default()
+                });
             }
             (Line::Ufrag(value), Inside::Session, _) => session.0 = value,
             (Line::Connection(value), Inside::Session, _) if session.1.is_empty() => {
@@ -41,7 +40,9 @@ pub fn candidates(sdp: &str) -> Candidates {
             _ => {}
         }
     }
-    let mut found = found.unwrap_or_default();
+    let mut found = found
+        .filter(|found| !found.lines.is_empty())
+        .unwrap_or_default();
     if found.port != 0 {
         if found.ufrag.is_empty() {
             session.0.clone_into(&mut found.ufrag);

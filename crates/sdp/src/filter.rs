@@ -80,11 +80,16 @@ fn filtered(text: String, scan: &Scan<'_>, sip: bool) -> Filtered {
     if sip && !trickles && scope.connection.is_some_and(is_unspecified) {
         direction = without_receiving(direction);
     }
+    let from = ancestor
+        .filter(|ancestor| inherits_candidates(first, ancestor))
+        .unwrap_or(first);
     Filtered {
         text,
         direction,
         telephone_event: first.telephone_event,
-        candidates: first.candidates - usize::from(first.placeholder),
+        candidates: from
+            .candidates
+            .saturating_sub(usize::from(from.placeholder)),
     }
 }
 
@@ -126,9 +131,9 @@ enum Extra<'a> {
 impl<'a> Writer<'a> {
     fn write(&mut self) {
         let scan = self.scan;
-        let first = scan.sections.iter().position(Section::accepted);
+        let first = scan.sections.iter().position(Section::leads);
         let kept = first.and_then(|at| self.kept(at));
-        // the kept address replaces the one that holds for the first accepted section, wherever it stands
+        // the kept address replaces the one that holds for their section, wherever it stands
         let own = first.is_some_and(|at| scan.sections[at].scope.connection.is_some());
         self.session_level(kept.filter(|_| !own));
         for (at, section) in scan.sections.iter().enumerate() {
@@ -220,7 +225,7 @@ impl<'a> Writer<'a> {
             }
         }
         if let Some(ancestor) = lead.and_then(|lead| lead.ancestor) {
-            self.inheritance(section, ancestor, kept.is_some());
+            self.inheritance(section, ancestor, kept);
         }
         self.extra(&mut extra);
     }
@@ -267,9 +272,14 @@ impl<'a> Writer<'a> {
     }
 
     /// The transport lines of the ancestor that this section, and the session, lack.
-    fn inheritance(&mut self, section: &Section<'_>, ancestor: &Section<'_>, keeps: bool) {
+    fn inheritance(
+        &mut self,
+        section: &Section<'_>,
+        ancestor: &Section<'_>,
+        kept: Option<&Candidates>,
+    ) {
         let has = section.scope.within(self.scan.session);
-        let candidates = !keeps && inherits_candidates(section, ancestor);
+        let candidates = kept.is_none() && inherits_candidates(section, ancestor);
         for line in Lines::new(ancestor.text) {
             let lacks = match Line::of(line) {
                 Line::Ufrag(_) => has.ufrag.is_none(),
@@ -278,7 +288,12 @@ impl<'a> Writer<'a> {
                 Line::Fingerprint(value) => {
                     has.print == Print::None && (is_strong(value) || !self.dtls)
                 }
-                Line::Connection(_) => has.connection.is_none(),
+                Line::Connection(value) => {
+                    if has.connection.is_none() {
+                        self.connection(value, kept);
+                    }
+                    false
+                }
                 Line::RtcpMux => !section.rtcp_mux,
                 Line::Candidate(_) | Line::EndOfCandidates => candidates,
                 _ => false,

@@ -10,12 +10,12 @@
 //! A call places its first offer through `from_browser`, keeps `candidates(&text)`, and hands them back in
 //! [`Placement::keep`] with every later offer and answer, so that the far side sees the same lines each time.
 //!
-//! Line numbers and columns of the input do not matter to any function: CRLF and bare LF are read, CRLF is written, and a
-//! line that no rule names passes byte for byte, in its order.
+//! CRLF and bare LF are read, CRLF is written. A line that no rule names passes byte for byte, in its order.
 
 mod change;
 mod error;
 mod filter;
+mod fragment;
 mod line;
 mod policy;
 mod scan;
@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use change::{candidates, direction, follow, only_direction_differs, with_direction};
 pub use error::Error;
 pub use filter::{from_browser, from_sip};
+pub use fragment::{fragment, trickled, Trickled, FRAGMENT_TYPE};
 pub use policy::{Policy, PolicyError};
 
 /// Role of a description in the exchange (RFC 3264).
@@ -100,7 +101,7 @@ pub struct Placement<'a> {
     pub keep: Option<&'a Candidates>,
 }
 
-/// The lines that the first accepted audio section of a sent text says about its transport.
+/// What a text that was sent says of the transport of its audio.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidates {
     /// `ice-ufrag` to which they belong.

@@ -106,6 +106,11 @@ impl<'a> Section<'a> {
         self.fate != Fate::Refused
     }
 
+    /// Does it stay, and bring its transport itself?
+    pub fn leads(&self) -> bool {
+        matches!(self.fate, Fate::Accepted { .. })
+    }
+
     /// Does the payload type in front of the value of a format line stay?
     #[inline]
     pub fn keeps(&self, value: &str) -> bool {
@@ -118,8 +123,7 @@ impl<'a> Section<'a> {
 
     fn see(&mut self, line: &Line<'a>) {
         match *line {
-            // an empty one would be the blank between two tags of a group
-            Line::Mid(mid) if !mid.is_empty() => self.mid = self.mid.or(Some(mid)),
+            Line::Mid(mid) => self.mid = Some(mid),
             Line::BundleOnly => self.bundle_only = true,
             Line::RtcpMux => self.rtcp_mux = true,
             Line::Candidate(value) => {
@@ -175,6 +179,7 @@ pub(crate) fn scan<'a>(
     dtls: bool,
 ) -> Result<Scan<'a>, Error> {
     let mut scan = read(text, policy)?;
+    scan.read_leaders();
     scan.judge(kind, policy, dtls)?;
     Ok(scan)
 }
@@ -193,6 +198,8 @@ fn read<'a>(text: &'a str, policy: &Policy) -> Result<Scan<'a>, Error> {
     let mut origin = false;
     // blank lines may follow the last line, no others
     let mut blank = false;
+    // in a section that is not audio
+    let mut passing = false;
     let mut number = 0;
     let mut start = 0;
     while let Some(line) = lines.next() {
@@ -208,7 +215,13 @@ fn read<'a>(text: &'a str, policy: &Policy) -> Result<Scan<'a>, Error> {
         if blank || bytes.len() < 2 || bytes[1] != b'=' || !bytes[0].is_ascii_lowercase() {
             return Err(malformed(number, "not of the form x=value"));
         }
-        let mut what = Line::of(line);
+        // most of a page's text is about sections that are refused: of them only the place matters, and the transport
+        // where an audio section turns out to use it (see read_leaders)
+        if passing && bytes[0] == b'a' && !line.starts_with("a=mid:") {
+            start = lines.end;
+            continue;
+        }
+        let what = meaning(line);
         match what {
             Line::Media(value) => {
                 scan.close(text, start, &formats, policy);
@@ -218,7 +231,8 @@ fn read<'a>(text: &'a str, policy: &Policy) -> Result<Scan<'a>, Error> {
                 if scan.sections.len() == MAX_SECTIONS {
                     return Err(malformed(number, "too many m= lines"));
                 }
-                if media.is_audio() {
+                passing = !media.is_audio();
+                if !passing {
                     formats = Formats::new(policy);
                 }
                 let body = &text[lines.end..];
@@ -227,10 +241,15 @@ fn read<'a>(text: &'a str, policy: &Policy) -> Result<Scan<'a>, Error> {
                 start = lines.end;
                 continue;
             }
-            Line::Fingerprint(value) if !is_strong(value) => what = Line::WeakFingerprint,
-            _ => {}
+            _ => start = lines.end,
         }
-        start = lines.end;
+        if let (Line::Mid(mid), Some(section)) = (what, scan.sections.last()) {
+            // (RFC 5888, section 4); it decides what a BUNDLE group means
+            let taken = |other: &Section<'_>| other.mid == Some(mid);
+            if mid.is_empty() || section.mid.is_some() || scan.sections.iter().any(taken) {
+                return Err(malformed(number, "a=mid is empty, or not the only one"));
+            }
+        }
         let Some(section) = scan.sections.last_mut() else {
             match what {
                 Line::Origin(_) if origin => return Err(malformed(number, "a second o= line")),
@@ -248,7 +267,7 @@ fn read<'a>(text: &'a str, policy: &Policy) -> Result<Scan<'a>, Error> {
             scan.lines.push((what, line));
             continue;
         };
-        if section.media.is_audio() {
+        if !passing {
             if let Line::Rtpmap(value) = what {
                 formats.see(value, policy);
             }
@@ -303,6 +322,15 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// What a line is, with the fingerprints told apart.
+#[inline]
+fn meaning(line: &str) -> Line<'_> {
+    match Line::of(line) {
+        Line::Fingerprint(value) if !is_strong(value) => Line::WeakFingerprint,
+        other => other,
+    }
+}
+
 /// Meaning of each payload type of a section.
 struct Formats {
     table: [Format; 128],
@@ -331,6 +359,28 @@ impl Formats {
 }
 
 impl<'a> Scan<'a> {
+    /// Reads the other sections whose transport is that of an audio section.
+    fn read_leaders(&mut self) {
+        // one bit for each of the at most 64 sections
+        let mut read = 0u64;
+        for at in 0..self.sections.len() {
+            if !self.sections[at].media.is_audio() {
+                continue;
+            }
+            let Some(leader) = self.leader(at) else {
+                continue;
+            };
+            let section = &mut self.sections[leader];
+            if section.media.is_audio() || read & (1 << leader) != 0 {
+                continue;
+            }
+            read |= 1 << leader;
+            for line in Lines::new(section.text).filter(|line| line.starts_with("a=")) {
+                section.see(&meaning(line));
+            }
+        }
+    }
+
     fn judge(&mut self, kind: Kind, policy: &Policy, dtls: bool) -> Result<(), Error> {
         let mut first = Faults::default();
         let mut any = false;

@@ -174,6 +174,7 @@ fn each_missing_thing_is_named() {
     let cases = [
         ("a=ice-ufrag:abcd\r\n", "", "ice-ufrag: "),
         ("ufrag:abcd", "ufrag:abc", "ice-ufrag: "),
+        ("a=ice-pwd", "a=ice-ufrag:efgh\r\na=ice-pwd", "ice-ufrag: "),
         ("a=ice-pwd", "a=x-pwd", "ice-pwd: "),
         ("ghijkl", "ghi kl", "ice-pwd: "),
         ("ghijkl", "ghijk", "ice-pwd: "),
@@ -491,6 +492,9 @@ fn what_is_no_sdp() {
         sdp.replace("m=audio 9", "m=audio -"),
         sdp.replace(" 0\r\nc=", "\r\nc="),
         format!("{sdp}{many}"),
+        format!("{sdp}a=mid:\r\n"),
+        format!("{sdp}a=mid:a\r\na=mid:b\r\n"),
+        format!("{sdp}a=mid:a\r\nm=video 0 RTP/AVP 96\r\na=mid:a\r\n"),
         format!("{SESSION}{tags}{}", audio("0", &[])),
     ];
     for text in broken {

@@ -14,7 +14,7 @@ macro_rules! sample {
     };
 }
 
-const BROWSER: [&str; 10] = [
+const BROWSER: [&str; 11] = [
     sample!("chromium-offer-audio"),
     sample!("chromium-offer-audio-gathered"),
     sample!("chromium-offer-audio-mdns"),
@@ -24,6 +24,7 @@ const BROWSER: [&str; 10] = [
     sample!("firefox-offer-audio-gathered"),
     sample!("firefox-offer-audio-video"),
     sample!("chromium-answer-audio"),
+    sample!("chromium-answer-audio-gathered"),
     sample!("firefox-answer-audio"),
 ];
 
@@ -252,7 +253,7 @@ fn asterisk_answers_and_offers_pass() {
             .collect();
         let got = lines(&filtered.text);
         let of_video = |line: &&str| line.starts_with("m=video ") || line.starts_with("m=app");
-        match got.iter().position(|line| of_video(line)) {
+        match got.iter().position(of_video) {
             None => assert_eq!(got, expected),
             Some(at) => assert_eq!(got[..at], expected[..at]),
         }

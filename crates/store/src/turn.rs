@@ -65,9 +65,10 @@ impl<'a> Turn<'a> {
 
     /// Waits until all earlier places are done; no system call if they are. Call it without any [`Guard`](crate::Guard).
     ///
-    /// False if the order could not be kept: an earlier place was passed over because its process died or held it longer
-    /// than [`HOLD_LIMIT`], or this one was; or this very process holds an earlier place, which it cannot give up while it
-    /// is in here (a nested event; what it sends now is in the place of the outer one). Go on and send all the same.
+    /// False if the order could not be kept: this call passed over an earlier place whose process died or held it longer
+    /// than [`HOLD_LIMIT`]; or this place was passed over; or this very process holds an earlier place, which it cannot
+    /// give up while it is in here (a nested event; what it sends now is in the place of the outer one). Go on and send all
+    /// the same. (True does not say that no other waiter passed anybody over.)
     pub fn wait(&mut self) -> bool {
         debug_assert!(
             !repair::is_holding(),
@@ -110,11 +111,11 @@ impl<'a> Turn<'a> {
             if slot.turn_serving.load(SeqCst) != serving {
                 continue;
             }
-            if holder.is_some_and(owner::is_dead) || since.elapsed() >= HOLD_LIMIT {
+            let given_up = holder.is_some_and(owner::is_dead) || since.elapsed() >= HOLD_LIMIT;
+            // The holder may have finished, and even ended, while we asked: only the exchange tells
+            if given_up && advance(slot, serving) {
                 in_order = false;
-                if advance(slot, serving) {
-                    self.map.header().turns_skipped.fetch_add(1, Relaxed);
-                }
+                self.map.header().turns_skipped.fetch_add(1, Relaxed);
             }
         }
     }
