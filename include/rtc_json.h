@@ -38,9 +38,6 @@ int32_t rtc_json_init(const rtc_json_host_t *host,
 // In each process after the fork. May run twice in one process. 0 or -1.
 int32_t rtc_json_child_init(int32_t _rank);
 
-// At the end, in the main process: writes what is still on its way.
-void rtc_json_destroy(void);
-
 // A text frame that came on a WebSocket.
 //
 // 1: it parsed and stands open in this process: run the event route, then in any case [`rtc_json_frame_close`].

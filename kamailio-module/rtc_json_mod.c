@@ -63,7 +63,6 @@ static char *route_names[][3] = {
 };
 static int event_routes[] = {[RTCJ_EVENT_MESSAGE] = -1, [RTCJ_EVENT_CALL_ENDED] = -1};
 
-static int started;		 /* rtc_json_init() has worked */
 static pid_t ready_pid; /* the process for which rtc_json_child_init() has worked */
 
 /* ---- event routes ---- */
@@ -294,7 +293,6 @@ static int mod_init(void)
 		LM_ERR("%s\n", err);
 		return -1;
 	}
-	started = 1;
 	if(params.register_mode.len == local.len && memcmp(params.register_mode.s, local.s, local.len) == 0
 			&& rtcj_db_init() < 0)
 		return -1;
@@ -345,9 +343,6 @@ static int child_init(int rank)
 
 static void mod_destroy(void)
 {
-	if(started)
-		rtc_json_destroy();
-	started = 0;
 	rtcj_tm_destroy();
 }
 

@@ -18,7 +18,7 @@ after(async () => {
 });
 
 // neither side of such a call knows an address of the other before it is told one
-const open = (dn) => openAgent(browser, pages, { dn, url: kamailio.wssUrl, trickle: true });
+const open = (dn) => openAgent(browser, pages, { dn, url: kamailio.wssUrl });
 /** Waits until Kamailio has no call of this agent any more. */
 const noCalls = (agent) => until(
   async () => !(await kamailio.rpcRows('rtc_json.calls')).some(({ dn }) => String(dn) === agent.dn),

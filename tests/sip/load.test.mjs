@@ -36,6 +36,7 @@ const far = {
   rings: { peer: { first: 30, status: 180, ring: 150, final: 200 }, longest: 200 },
   hangsUp: { peer: { first: 10, status: 180, ring: 20, final: 200, talk: 100 }, hangsUp: true, longest: 60 },
   early: { peer: { first: 30, status: 183, ring: 100, final: 200 }, longest: 150 },
+  noAnswer: { peer: { first: 40, status: 180, ring: 0, final: 0 }, longest: 60 },
   busy: { peer: { first: 20, status: 180, ring: 80, final: 486 }, refused: [486, 'user_busy'], longest: 120 },
 };
 const kinds = Object.keys(far);
@@ -44,7 +45,7 @@ const kinds = Object.keys(far);
  * A called side after RFC 3261 that notes what the caller does wrong.
  * @param {import('./peer.mjs').Peer} peer
  * @param {{ first: number, status: number, ring: number, final: number, talk?: number }} plan ms at most until the
- *   provisional reply, from there to the final one, and from the ACK until it hangs up itself
+ *   provisional reply, from there to the final one (0: only a CANCEL ends it), and from the ACK until it hangs up itself
  * @param {(below: number) => number} random
  */
 function callee(peer, { first, status, ring, final, talk }, random) {
@@ -76,7 +77,7 @@ function callee(peer, { first, status, ring, final, talk }, random) {
       setTimeout(() => {
         call.rung = true;
         peer.reply(m, status, status === 183 ? { body } : {});
-        setTimeout(() => { if (!call.final) call.end(final); }, untilFinal);
+        if (final) setTimeout(() => { if (!call.final) call.end(final); }, untilFinal);
       }, untilRinging);
       return;
     }
@@ -87,8 +88,8 @@ function callee(peer, { first, status, ring, final, talk }, random) {
         setTimeout(() => {
           if (c.byes) return;
           c.own = peer.legOf(c.invite);
-          const branch = c.own.send('BYE');
-          repeat(() => c.own.send('BYE', { cseq: c.own.cseq, branch }), () => {
+          const branch = `z9hG4bKbye${m.callId}`;
+          repeat(() => c.own.send('BYE', { cseq: 1, branch }), () => {
             c.ownReply = peer.log.find((e) => e.dir === 'in' && e.message.branch === branch)?.message.status;
             return c.ownReply;
           });
@@ -205,7 +206,7 @@ test(`${BROWSERS * CALLS_EACH} calls of ${BROWSERS} browsers`, { timeout: 120_00
   /** One call. `hangUpAfter`: ms after `trying`; without it the browser lets it ring, talks and then hangs up. */
   const call = async (client, random) => {
     const kind = kinds[random(kinds.length)];
-    const hangUpAfter = random(2) ? random(far[kind].longest) : undefined;
+    const hangUpAfter = random(2) || kind === 'noAnswer' ? random(far[kind].longest) : undefined;
     const talk = random(3) ? random(100) : undefined;
     const id = client.send('call', { to: to(ends[kind]), sdp: fakeOffer() });
     const { callId } = await client.waitFor('callProgress', (p, m) => m.id === id, 10_000);

@@ -5,9 +5,10 @@ import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import WebSocket from 'ws';
 import { until } from '../common/cleanup.mjs';
-import { modulePath, startKamailio } from '../common/kamailio.mjs';
+import { startKamailio } from '../common/kamailio.mjs';
+import { freePort } from '../common/ports.mjs';
 import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
-import { farSdp } from './peer.mjs';
+import { farSdp, openPeer } from './peer.mjs';
 import { Bench, callsBecome, editedConfig, endsOf, tm, to } from './support.mjs';
 
 /** @type {import('../common/kamailio.mjs').Kamailio} */
@@ -137,7 +138,7 @@ ${tail.slice(tail.indexOf('# The WebSocket handshake.'))}`;
     assert.equal((await peer.legOf(invite).request('BYE', { headers: ['Reason: Q.850;cause=16'] })).status, 200);
     await a.waitFor('callEnded');
     await until(() => noted('ENDED').length > from);
-    const [, ...fields] = /^ENDED:(.*)$/.exec(noted('ENDED', from)[0])[1].match(/[^|]*/g) && noted('ENDED', from)[0].split(/[:|]/);
+    const fields = noted('ENDED', from)[0].slice('ENDED:'.length).split('|');
     assert.deepEqual(fields.slice(0, 11), ['5001', 'out', '5001', to(peer), 'normal_clearing', '0', '16', '0', '1', callId, invite.callId]);
     assert.ok(Math.abs(Number(fields[11]) - Date.now() / 1000) < 10, fields[11]);
     assert.ok(Number(fields[13]) >= Number(fields[12]), fields.join(' '));
@@ -264,11 +265,11 @@ ${tail.slice(tail.indexOf('# The WebSocket handshake.'))}`;
       ws.send('\r\n\r\n'); // keep-alive, answered by Kamailio (RFC 7118, 6; RFC 5626, 3.5.1)
       await until(() => replies.length === 4);
       assert.equal(replies[3], '\r\n');
-      // SIP for an agent comes to its browser whatever it travelled on
+      // SIP that came by WebSocket never goes to an agent directly, past the far side's rules: the script decides
       ws.send(options('three').replace('OPTIONS sip:127.0.0.1 ', 'OPTIONS sip:5001@127.0.0.1 '));
       await until(() => replies.length === 5);
-      assert.match(replies[4], /^Allow: .*INVITE/m);
-      // a REGISTER is not for us: the script says what becomes of it
+      assert.match(replies[4], /^SIP\/2\.0 404 /);
+      // and so does it for a REGISTER
       ws.send(options('four').replaceAll('OPTIONS', 'REGISTER'));
       await until(() => replies.length === 6);
       assert.match(replies[5], /^SIP\/2\.0 404 /);
@@ -280,7 +281,6 @@ ${tail.slice(tail.indexOf('# The WebSocket handshake.'))}`;
 describe('JsSIP beside it (WITH_JSSIP)', () => {
   let port;
   before(async () => {
-    const { freePort } = await import('../common/ports.mjs');
     port = await freePort();
     kamailio = await startKamailio({ nextHop: `sip:127.0.0.1:${port}`, defines: { WITH_JSSIP: true }, cfgExtra: tm({ wt_timer: 200 }) });
     bench = new Bench(kamailio);
@@ -289,7 +289,6 @@ describe('JsSIP beside it (WITH_JSSIP)', () => {
   afterEach(() => bench.finish());
 
   test('a REGISTER by WebSocket goes to the far side, its answer comes back, JSON agents go on', async () => {
-    const { openPeer } = await import('./peer.mjs');
     const registrar = await openPeer(kamailio.sipPort, { port });
     const replies = [];
     const ws = new WebSocket(kamailio.wsUrl, ['sip']);
@@ -323,6 +322,9 @@ const kemi = {
 function ksr_request_route()
 	if KSR.rtc_json.handle() > 0 then return 1 end
 	KSR.sl.send_reply(404, "Not Found")
+	return 1
+end
+function ksr_reply_route()
 	return 1
 end
 function ksr_xhttp_event(name)
@@ -364,6 +366,10 @@ class kamailio:
         KSR.sl.send_reply(404, "Not Found")
         return 1
 
+    # app_python3 leaves an exception behind where this is missing, and the next request of the process fails by it
+    def ksr_reply_route(self, msg):
+        return 1
+
     def ksr_xhttp_event(self, msg, name):
         KSR.set_reply_close()
         KSR.set_reply_no_connect()
@@ -390,11 +396,10 @@ for (const [language, { module, script }] of Object.entries(kemi)) {
   describe(`KEMI: ${language}`, { skip: installed(module) ? false : `${module} is not installed` }, () => {
     before(async () => {
       const cfg = editedConfig((text) => {
-        const file = `SCRIPT_FILE`;
         return text.slice(0, text.indexOf('####### Routing'))
           .replace('loadmodule "rtc_json.so"', `loadmodule "${module}.so"\nloadmodule "rtc_json.so"`)
           + `
-modparam("${module}", "load", "${file}")
+modparam("${module}", "load", "SCRIPT_FILE")
 modparam("xhttp", "event_callback", "ksr_xhttp_event")
 modparam("rtc_json", "event_callback", "ksr_rtc_json_event")
 cfgengine "${language}"
@@ -429,5 +434,3 @@ cfgengine "${language}"
     });
   });
 }
-
-test('the module under test is the one that was loaded', () => assert.ok(fs.existsSync(modulePath)));

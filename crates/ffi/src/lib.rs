@@ -21,7 +21,7 @@ mod stats;
 use std::ffi::c_char;
 use std::net::IpAddr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::OnceLock;
 
 use rtc_json_engine::{Handle, ServerTx};
@@ -137,6 +137,7 @@ unsafe fn start(host: &rtc_json_host_t, config: &rtc_json_config_t) -> Result<()
         log_messages: settings.log_messages,
         arena,
         start: u64::from_le_bytes(start),
+        ticks: AtomicU64::new(0),
     };
     runtime.recount();
     RUNTIME
@@ -161,12 +162,6 @@ fn boot_id() -> [u8; 16] {
 #[no_mangle]
 pub extern "C" fn rtc_json_child_init(_rank: i32) -> i32 {
     guarded(-1, |_| 0)
-}
-
-/// At the end, in the main process: writes what is still on its way.
-#[no_mangle]
-pub extern "C" fn rtc_json_destroy() {
-    guarded((), |_| ());
 }
 
 /// A text frame that came on a WebSocket.

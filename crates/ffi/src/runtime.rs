@@ -35,6 +35,8 @@ pub struct Runtime {
     pub arena: Arena,
     /// Tells this start of Kamailio from earlier ones.
     pub start: u64,
+    /// Ticks of this process.
+    pub ticks: AtomicU64,
 }
 
 /// An agent's record with the start of Kamailio that wrote it: what an earlier one wrote is told of the restart first.
@@ -71,8 +73,10 @@ pub enum Failed {
 /// Ten malformed frames within this time close a connection.
 const BAD_WINDOW: u64 = 10_000;
 const BAD_LIMIT: u8 = 10;
-/// How often a full arena must not keep a step from ending calls: this share stays free for agents that exist already.
+/// One part in so many of the arena is kept for calls that run: with less left, no new one begins.
 const RESERVE: u64 = 16;
+/// Ticks (of 100 ms) between two looks for what dead processes left in the arena.
+const RECLAIM_EVERY: u64 = 50;
 
 /// What a step left to do for which agent.
 type Next = VecDeque<(String, Input<'static>)>;
@@ -114,9 +118,6 @@ impl Runtime {
     ) -> Result<(), Failed> {
         let key = agent_key(dn);
         let mut guard = match create {
-            true if self.short_of_space() && !self.arena.contains(&key) => {
-                return Err(self.full(dn))
-            }
             true => self
                 .arena
                 .lock_or_create(&key)
@@ -324,6 +325,12 @@ impl Runtime {
         };
         if dn.is_empty() {
             return unknown();
+        }
+        // what is left belongs to the calls that run
+        if matches!(request.message, protocol::ClientMessage::Call(_)) && self.short_of_space() {
+            self.full(&dn);
+            let full = failure(&id, 503, "Service Unavailable", "the server is full");
+            return self.answer(conn, &id, &full);
         }
         let input = match event.clone() {
             Event::Act { next_hop } => Input::Message {
@@ -547,6 +554,9 @@ impl Runtime {
     pub fn tick(&self) {
         let mut due = Vec::new();
         self.arena.due(Self::now(), &mut due);
+        if self.ticks.fetch_add(1, Ordering::Relaxed) % RECLAIM_EVERY == 0 {
+            self.arena.reclaim();
+        }
         for key in due {
             if let Some(dn) = key.strip_prefix(b"a/").and_then(|k| std::str::from_utf8(k).ok()) {
                 // one that has gone meanwhile has no timers

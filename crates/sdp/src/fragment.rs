@@ -12,12 +12,20 @@ pub struct Trickled {
     pub candidate: Option<String>,
 }
 
-/// The fragment that brings candidates of the first section of `sdp` (our last description) to the far side. `lines` are
+/// The fragment that brings candidates of the first section in use of `sdp` (our last description) to the far side. `lines` are
 /// candidates as a browser has them (`candidate:…`), an empty one stands for the end of them.
 ///
 /// None if the description has no ICE credentials.
 pub fn fragment(sdp: &str, lines: &[String]) -> Option<String> {
-    let of = |prefix: &str| sdp.lines().find(|line| line.starts_with(prefix));
+    let used = |section: &&str| section.split(' ').nth(1).is_some_and(|port| port != "0");
+    // the part before the first "m=" may hold what all sections share
+    let mut parts = sdp.split("\nm=");
+    let session = parts.next()?;
+    let section = parts.find(used)?;
+    let of = |prefix: &str| {
+        let mut lines = section.lines().chain(session.lines());
+        lines.find(|line| line.starts_with(prefix))
+    };
     let mut text = String::new();
     let mut line = |line: &str| {
         text.push_str(line);
@@ -82,6 +90,15 @@ mod tests {
         assert_eq!(found[0].mid, "0");
         assert_eq!(found[0].candidate.as_deref(), Some(CANDIDATE));
         assert_eq!(found[1].candidate, None);
+    }
+
+    #[test]
+    fn a_refused_section_is_passed_over() {
+        let refused = "v=0\r\nm=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:v\r\na=ice-ufrag:x\r\na=ice-pwd:y\r\n";
+        let text = SDP.replace("v=0\r\n", refused);
+        let text = fragment(&text, &[CANDIDATE.to_owned()]).expect("credentials");
+        assert!(text.starts_with("a=ice-ufrag:u\r\na=ice-pwd:p\r\n"), "{text}");
+        assert!(text.contains("a=mid:0\r\n"), "{text}");
     }
 
     #[test]
