@@ -71,6 +71,12 @@ if [ ${#missing[@]} -gt 0 ]; then
 	hash -r
 fi
 
+# the headers of Kamailio are kept there, by whoever builds
+if wants build && [ ! -w "$cache" ] && [ -z "${RTC_JSON_NO_INSTALL:-}" ]; then
+	as_root mkdir -p "$cache"
+	[ -w "$cache" ] || as_root chown "$(id -u)" "$cache"
+fi
+
 # npm_packages DIR: as its lock file says; skipped while the lock file is the one that was installed last.
 npm_packages() {
 	local stamp=$1/node_modules/.installed-lock

@@ -45,7 +45,7 @@ export class Client {
     this.#closing = new Promise((done) => {
       ws.on('close', (code, reason) => {
         this.closed = { code, reason: reason.toString() };
-        for (const wake of [...this.#waiting]) wake();
+        for (const waiter of [...this.#waiting]) waiter.closed();
         done(this.closed);
       });
     });
@@ -181,27 +181,43 @@ export class Client {
   #remember(dir, raw) {
     let message;
     try { message = JSON.parse(raw.toString()); } catch { /* a broken frame is kept as it is */ }
-    this.log.push({ dir, at: performance.now(), raw, message });
-    if (dir === 'in') for (const wake of [...this.#waiting]) wake();
+    const entry = { dir, at: performance.now(), raw, message };
+    this.log.push(entry);
+    if (dir !== 'in' || !message) return;
+    // the first who waits for it gets it; those who wait have seen all earlier ones
+    for (const waiter of this.#waiting) {
+      if (waiter.offer(entry)) return;
+    }
   }
 
   #take(accept, ms, what) {
     return new Promise((done, fail) => {
-      const look = () => {
-        const entry = this.log.find((e) => e.dir === 'in' && e.message && !this.#used.has(e) && accept(e.message));
-        if (!entry && !this.closed) return;
-        clearTimeout(timer);
-        this.#waiting.delete(look);
-        if (!entry) { fail(new Error(`${what}: the connection closed first\n${this.transcript()}`)); return; }
-        this.#used.add(entry);
-        done(entry.message);
+      const waiter = {
+        offer: (entry) => {
+          if (this.#used.has(entry) || !accept(entry.message)) return false;
+          end();
+          this.#used.add(entry);
+          done(entry.message);
+          return true;
+        },
+        closed: () => {
+          end();
+          fail(new Error(`${what}: the connection closed first\n${this.transcript()}`));
+        },
       };
       const timer = setTimeout(() => {
-        this.#waiting.delete(look);
+        end();
         fail(new Error(`${what}: not within ${ms} ms\n${this.transcript()}`));
       }, ms);
-      this.#waiting.add(look);
-      look();
+      const end = () => {
+        clearTimeout(timer);
+        this.#waiting.delete(waiter);
+      };
+      for (const entry of this.log) {
+        if (entry.dir === 'in' && entry.message && waiter.offer(entry)) return;
+      }
+      if (this.closed) waiter.closed();
+      else this.#waiting.add(waiter);
     });
   }
 }

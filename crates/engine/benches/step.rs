@@ -56,7 +56,8 @@ fn registered(config: &Config, rng: &mut ChaCha8Rng) -> Vec<u8> {
         Output::Request(request) => Handle::parse(&request.handle.to_string()),
         _ => None,
     });
-    let ok = Message::parse(b"SIP/2.0 200 OK\r\nCSeq: 1 REGISTER\r\nExpires: 300\r\n\r\n").expect("a reply");
+    let ok = Message::parse(b"SIP/2.0 200 OK\r\nCSeq: 1 REGISTER\r\nExpires: 300\r\n\r\n")
+        .expect("a reply");
     let input = Input::SipReply {
         handle: handle.expect("a REGISTER"),
         code: 200,
@@ -130,12 +131,30 @@ fn main() {
         b.iter(|| serde_json::from_slice::<serde_json::Value>(black_box(&frame)));
     });
     criterion.bench_function("engine_call_step", |b| {
-        b.iter(|| one_call(black_box(&frame), &record, &config, &limits, &mut rng, &mut buffer));
+        b.iter(|| {
+            one_call(
+                black_box(&frame),
+                &record,
+                &config,
+                &limits,
+                &mut rng,
+                &mut buffer,
+            )
+        });
     });
     criterion.final_summary();
 
     let ratio = ratio(
-        || one_call(black_box(&frame), &record, &config, &limits, &mut rng, &mut buffer),
+        || {
+            one_call(
+                black_box(&frame),
+                &record,
+                &config,
+                &limits,
+                &mut rng,
+                &mut buffer,
+            )
+        },
         || {
             black_box(serde_json::from_slice::<serde_json::Value>(black_box(&frame)).is_ok());
         },

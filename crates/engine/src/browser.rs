@@ -160,13 +160,7 @@ impl Step<'_> {
         true
     }
 
-    fn call(
-        &mut self,
-        session: usize,
-        id: &str,
-        wanted: protocol::Call,
-        next_hop: Option<String>,
-    ) {
+    fn call(&mut self, session: usize, id: &str, wanted: protocol::Call, next_hop: Option<String>) {
         if self.agent.live_calls() >= self.config.max_calls {
             let failure = Failure::new(503, "Too many calls", "max_calls_per_agent is reached");
             return self.refuse(session, id, &failure);
@@ -258,9 +252,8 @@ impl Step<'_> {
             return self.refuse(session, id, &failure);
         }
         if c.state != State::Incoming {
-            let failure =
-                Failure::new(409, "Conflict", "this call does not wait for an answer")
-                    .of_call(call_id);
+            let failure = Failure::new(409, "Conflict", "this call does not wait for an answer")
+                .of_call(call_id);
             return self.refuse(session, id, &failure);
         }
         let Some(tx) = c.invite_tx else {
@@ -279,8 +272,8 @@ impl Step<'_> {
             Ok(filtered) => filtered,
             Err(error) => {
                 // the call goes on ringing: another answer may do better
-                let failure = Failure::new(488, "Not Acceptable Here", error.details())
-                    .of_call(call_id);
+                let failure =
+                    Failure::new(488, "Not Acceptable Here", error.details()).of_call(call_id);
                 return self.refuse(session, id, &failure);
             }
         };
@@ -382,5 +375,9 @@ pub(crate) fn no_call(call_id: &str) -> Failure<'_> {
 }
 
 fn not_implemented() -> Failure<'static> {
-    Failure::new(501, "Not Implemented", "this server does not offer that yet")
+    Failure::new(
+        501,
+        "Not Implemented",
+        "this server does not offer that yet",
+    )
 }

@@ -111,7 +111,9 @@ impl Step<'_> {
         let Ok(dialog) = Dialog::incoming(message, &tag) else {
             return self.refuse_invite(tx, 400);
         };
-        let from = message.header("From").and_then(|v| NameAddr::parse(&v).ok());
+        let from = message
+            .header("From")
+            .and_then(|v| NameAddr::parse(&v).ok());
         let peer = from.as_ref().map(number_of).unwrap_or_default();
         let id = self.random_text(16);
         let call = Call {
@@ -183,7 +185,9 @@ impl Step<'_> {
             let elsewhere = message
                 .header("Reason")
                 .and_then(|value| sip::parse_reason(&value))
-                .is_some_and(|r| r.protocol == "SIP" && r.cause == Some(200) || r.cause == Some(26));
+                .is_some_and(|r| {
+                    r.protocol == "SIP" && r.cause == Some(200) || r.cause == Some(26)
+                });
             let reason = if elsewhere {
                 EndReason::AnsweredElsewhere
             } else {
@@ -287,10 +291,19 @@ impl Step<'_> {
                 c.local_sdp.clone_from(&sdp);
                 return self.reply(tx, true, 200, "", with_sdp, sdp);
             }
-            return self.reply(tx, false, 200, "", format!("{contact}{ALLOW}"), String::new());
+            return self.reply(
+                tx,
+                false,
+                200,
+                "",
+                format!("{contact}{ALLOW}"),
+                String::new(),
+            );
         };
         let offer = match sdp::from_sip(&body, sdp::Kind::Offer, &self.config.policy) {
-            Ok(offer) if sdp::only_direction_differs(&self.agent.calls[call].remote_sdp, &offer.text) => {
+            Ok(offer)
+                if sdp::only_direction_differs(&self.agent.calls[call].remote_sdp, &offer.text) =>
+            {
                 offer
             }
             // the media that runs goes on (RFC 3261, section 14.2)

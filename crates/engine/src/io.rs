@@ -38,6 +38,13 @@ pub enum Input<'a> {
         /// The connection.
         conn: i32,
     },
+    /// A frame could not be sent: its connection is gone.
+    Unsent {
+        /// The connection.
+        conn: i32,
+        /// The frame.
+        text: String,
+    },
     /// What the user table said.
     Ha1 {
         /// Connection whose `register` asked.

@@ -187,17 +187,15 @@ impl Step<'_> {
                 let expires = self.config.expires;
                 self.bound_until(message, expires);
             }
-            401 | 407 if up.answered < MAX_ANSWERS => {
-                match message.and_then(strongest_challenge) {
-                    Some(challenge) if challenge.stale || up.answered == 0 => {
-                        up.challenge = Some(challenge);
-                        up.nonce_count = 0;
-                        up.answered += 1;
-                        self.own_register(removing);
-                    }
-                    _ => self.binding_refused(removing),
+            401 | 407 if up.answered < MAX_ANSWERS => match message.and_then(strongest_challenge) {
+                Some(challenge) if challenge.stale || up.answered == 0 => {
+                    up.challenge = Some(challenge);
+                    up.nonce_count = 0;
+                    up.answered += 1;
+                    self.own_register(removing);
                 }
-            }
+                _ => self.binding_refused(removing),
+            },
             401 | 403 | 404 | 407 => self.binding_refused(removing),
             _ if removing => {
                 // nobody there to take it: the registrar forgets the binding by itself
@@ -297,7 +295,11 @@ impl Step<'_> {
         match candidate {
             Some(session) => {
                 let conn = self.agent.sessions[session].conn;
-                self.drop_session(session, UnregisterReason::Replaced, EndReason::SessionExpired);
+                self.drop_session(
+                    session,
+                    UnregisterReason::Replaced,
+                    EndReason::SessionExpired,
+                );
                 if let Some(conn) = conn {
                     self.out.push(Output::Close {
                         conn,
@@ -402,12 +404,7 @@ impl Step<'_> {
     }
 
     /// Ends a session from the server's side. A browser that is there is told.
-    pub fn drop_session(
-        &mut self,
-        session: usize,
-        reason: UnregisterReason,
-        calls_end: EndReason,
-    ) {
+    pub fn drop_session(&mut self, session: usize, reason: UnregisterReason, calls_end: EndReason) {
         let number = self.agent.sessions[session].number;
         self.end_calls_of(number, End::new(calls_end));
         if self.agent.sessions[session].attached() {
@@ -428,6 +425,16 @@ impl Step<'_> {
             s.missed_from = s.next_event;
         }
         self.next_register();
+    }
+
+    /// The connection was gone before anybody had noticed: what was sent on it counts as missed.
+    pub fn on_unsent(&mut self, conn: i32, text: &str) {
+        self.on_closed(conn);
+        for s in self.agent.sessions.iter_mut().filter(|s| !s.attached()) {
+            if let Some((number, _, _)) = s.journal.iter().find(|(_, _, sent)| sent == text) {
+                s.missed_from = s.missed_from.min(*number);
+            }
+        }
     }
 
     pub fn on_restarted(&mut self) {
@@ -463,7 +470,11 @@ impl Step<'_> {
             if lost {
                 self.out.push(Output::Count(Counter::SessionsLost));
             }
-            self.drop_session(session, UnregisterReason::Expired, EndReason::SessionExpired);
+            self.drop_session(
+                session,
+                UnregisterReason::Expired,
+                EndReason::SessionExpired,
+            );
         }
         let now = self.now;
         while let Some(index) = self.agent.pending.iter().position(|p| p.deadline <= now) {
@@ -485,28 +496,26 @@ impl Step<'_> {
     }
 
     fn end_calls_of(&mut self, number: u32, end: End) {
+        // with the last browser go the calls that ring in all of them
+        let last = self.agent.sessions.len() == 1;
         while let Some(call) = self
             .agent
             .calls
             .iter()
-            .position(|c| c.session == Some(number) && c.state.live())
+            .position(|c| (last || c.session == Some(number)) && c.state.live())
         {
             self.hang_up(call, end, 480, None);
         }
     }
 
-    /// A session has gone. With the last one go the calls that still ring, and the binding.
+    /// A session has gone; with the last one goes the binding.
     fn after_session(&mut self) {
-        if !self.agent.sessions.is_empty() {
-            return;
+        if self.agent.sessions.is_empty() {
+            if self.agent.upstream.bound {
+                self.agent.upstream.refresh_at = self.now;
+            }
+            self.next_register();
         }
-        while let Some(call) = self.agent.calls.iter().position(|c| c.state.live()) {
-            self.hang_up(call, End::with_code(EndReason::SessionExpired, 480), 480, None);
-        }
-        if self.agent.upstream.bound {
-            self.agent.upstream.refresh_at = self.now;
-        }
-        self.next_register();
     }
 
     /// Sends the next REGISTER that waits. One at a time: RFC 3261, section 10.2, forbids a second one before the first
@@ -530,7 +539,12 @@ impl Step<'_> {
     }
 
     fn pending_register(&mut self, index: usize) {
-        let known = self.agent.upstream.challenge.as_ref().map(|c| c.realm.clone());
+        let known = self
+            .agent
+            .upstream
+            .challenge
+            .as_ref()
+            .map(|c| c.realm.clone());
         let realm = known.unwrap_or_else(|| self.config.realm.clone());
         let pending = &mut self.agent.pending[index];
         if !realm.is_empty() {

@@ -48,6 +48,7 @@ pub fn step(agent: &mut Agent, input: Input<'_>, env: &mut Env<'_>) -> Vec<Outpu
             reason,
         } => step.on_refused(conn, request, code, reason),
         Input::Closed { conn } => step.on_closed(conn),
+        Input::Unsent { conn, text } => step.on_unsent(conn, &text),
         Input::Ha1 { conn, found } => step.on_ha1(conn, found),
         Input::SipRequest { message, user, tx } => step.on_sip_request(message, user, tx),
         Input::SipReply {

@@ -19,12 +19,26 @@ fn an_outbound_call_from_offer_to_hangup() {
     assert_eq!(invite.method, "INVITE");
     assert_eq!(invite.uri, "sip:600@pbx.example");
     assert_eq!(invite.next_hop, "sip:127.0.0.1:5080");
-    assert!(invite.from.starts_with("\"Ann\" <sip:5001@pbx.example>"), "{}", invite.from);
-    assert!(invite.headers.contains("Contact: <sip:5001@127.0.0.1:5060>"));
+    assert!(
+        invite.from.starts_with("\"Ann\" <sip:5001@pbx.example>"),
+        "{}",
+        invite.from
+    );
+    assert!(invite
+        .headers
+        .contains("Contact: <sip:5001@127.0.0.1:5060>"));
     assert!(!invite.body.contains("opus"), "{}", invite.body);
     assert!(invite.body.contains("PCMU/8000"));
-    assert!(invite.body.contains(" 0.0.0.0 9 typ host"), "{}", invite.body);
-    assert!(invite.body.contains("c=IN IP4 198.51.100.7"), "{}", invite.body);
+    assert!(
+        invite.body.contains(" 0.0.0.0 9 typ host"),
+        "{}",
+        invite.body
+    );
+    assert!(
+        invite.body.contains("c=IN IP4 198.51.100.7"),
+        "{}",
+        invite.body
+    );
 
     w.far_reply(&invite, 100, "", "", "");
     assert!(w.frames(1).is_empty());
@@ -35,14 +49,27 @@ fn an_outbound_call_from_offer_to_hangup() {
     assert_eq!(ringing["payload"]["request"], "c1");
     assert_eq!(ringing["id"], "evt-1");
     w.now += 2_000;
-    w.far_reply(&invite, 200, "t1", "Content-Type: application/sdp\r\n", ANSWER);
+    w.far_reply(
+        &invite,
+        200,
+        "t1",
+        "Content-Type: application/sdp\r\n",
+        ANSWER,
+    );
     let accepted = w.frame(1);
     assert_eq!(accepted["type"], "callAccepted");
     assert_eq!(accepted["id"], "c1");
-    assert!(accepted["payload"]["sdp"].as_str().is_some_and(|s| s.contains("a=fingerprint")));
+    assert!(accepted["payload"]["sdp"]
+        .as_str()
+        .is_some_and(|s| s.contains("a=fingerprint")));
 
     w.now += 61_500;
-    w.send(1, "hangup", json!({ "callId": call, "reason": "user_hangup" }), "h1");
+    w.send(
+        1,
+        "hangup",
+        json!({ "callId": call, "reason": "user_hangup" }),
+        "h1",
+    );
     let ended = w.frame(1);
     assert_eq!(ended["type"], "callEnded");
     assert_eq!(ended["id"], "h1");
@@ -101,7 +128,10 @@ fn hangup_before_any_reply_waits_with_the_cancel() {
     assert_eq!(frames[1]["type"], "callEnded");
     assert_eq!(frames[1]["id"], "h1");
     assert_eq!(frames[1]["payload"]["reason"], "cancelled");
-    assert!(w.cancels().is_empty(), "RFC 3261 9.1: no CANCEL before a provisional reply");
+    assert!(
+        w.cancels().is_empty(),
+        "RFC 3261 9.1: no CANCEL before a provisional reply"
+    );
     w.far_reply(&invite, 100, "", "", "");
     assert_eq!(w.cancels(), [(invite.call_id.clone(), invite.cseq)]);
     w.far_reply(&invite, 180, "t1", "", "");
@@ -120,7 +150,13 @@ fn a_200_that_crosses_the_cancel_is_ended_with_bye() {
     w.send(1, "hangup", json!({ "callId": call }), "h1");
     assert_eq!(w.cancels().len(), 1);
     w.frames(1);
-    w.far_reply(&invite, 200, "t1", "Content-Type: application/sdp\r\n", ANSWER);
+    w.far_reply(
+        &invite,
+        200,
+        "t1",
+        "Content-Type: application/sdp\r\n",
+        ANSWER,
+    );
     let bye = w.request();
     assert_eq!(bye.method, "BYE");
     assert!(w.frames(1).is_empty());
@@ -152,7 +188,11 @@ fn a_challenge_is_answered_once() {
     assert_eq!(again.call_id, invite.call_id);
     assert_eq!(again.from_tag, invite.from_tag);
     assert!(again.to_tag.is_empty());
-    assert!(again.headers.contains("Proxy-Authorization: Digest "), "{}", again.headers);
+    assert!(
+        again.headers.contains("Proxy-Authorization: Digest "),
+        "{}",
+        again.headers
+    );
     w.far_reply(&again, 407, "t0", challenge, "");
     assert!(w.requests().is_empty());
     assert_eq!(w.frames(1)[0]["payload"]["code"], 407);
@@ -166,7 +206,13 @@ fn a_retried_call_places_no_second_one() {
     let again = w.frame(1);
     assert_eq!(again["payload"]["callId"], call.as_str());
     assert!(w.requests().is_empty());
-    w.far_reply(&invite, 200, "t1", "Content-Type: application/sdp\r\n", ANSWER);
+    w.far_reply(
+        &invite,
+        200,
+        "t1",
+        "Content-Type: application/sdp\r\n",
+        ANSWER,
+    );
     let accepted = w.frame(1);
     w.send(1, "call", json!({ "to": "600", "sdp": OFFER }), "c1");
     assert_eq!(w.frame(1), accepted);
@@ -185,7 +231,9 @@ fn an_offer_without_dtls_is_refused_with_what_is_missing() {
     w.send(1, "call", json!({ "to": "600", "sdp": plain }), "c1");
     let error = w.frame(1);
     assert_eq!(error["payload"]["code"], 488);
-    assert!(error["payload"]["details"].as_str().is_some_and(|d| d.contains("fingerprint")));
+    assert!(error["payload"]["details"]
+        .as_str()
+        .is_some_and(|d| d.contains("fingerprint")));
     assert!(w.requests().is_empty());
     assert!(w.agent.calls.is_empty());
 }
@@ -201,7 +249,10 @@ fn ringing() -> (World, String, rtc_json_engine::ServerTx, String) {
     assert_eq!(incoming["payload"]["from"], "1003");
     assert_eq!(incoming["payload"]["displayName"], "Bob");
     assert_eq!(incoming["payload"]["to"], "5001");
-    let call = incoming["payload"]["callId"].as_str().expect("id").to_owned();
+    let call = incoming["payload"]["callId"]
+        .as_str()
+        .expect("id")
+        .to_owned();
     (w, call, tx, reply.to_tag)
 }
 
@@ -213,7 +264,12 @@ fn browser_answer() -> String {
 #[test]
 fn an_inbound_call_from_invite_to_bye() {
     let (mut w, call, tx, tag) = ringing();
-    w.send(1, "answer", json!({ "callId": call, "sdp": browser_answer() }), "a1");
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
     assert_eq!(w.frame(1)["type"], "ack");
     let ok = w.reply();
     assert_eq!((ok.code, ok.tx, ok.invite), (200, tx, true));
@@ -240,7 +296,12 @@ fn the_caller_cancels() {
     assert_eq!((replies[0].tx, replies[0].code), (tx, 200));
     assert_eq!((replies[1].tx, replies[1].code), (invite_tx, 487));
     assert_eq!(w.frame(1)["payload"]["reason"], "cancelled");
-    w.send(1, "answer", json!({ "callId": call, "sdp": browser_answer() }), "a1");
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
     assert_eq!(w.frame(1)["payload"]["code"], 404);
     assert!(w.replies().is_empty());
 }
@@ -248,7 +309,12 @@ fn the_caller_cancels() {
 #[test]
 fn a_cancel_after_the_answer_changes_nothing() {
     let (mut w, call, _, tag) = ringing();
-    w.send(1, "answer", json!({ "callId": call, "sdp": browser_answer() }), "a1");
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
     w.frames(1);
     w.replies();
     w.far_request(&in_dialog("CANCEL", 1, "", ""));
@@ -259,9 +325,17 @@ fn a_cancel_after_the_answer_changes_nothing() {
 
 #[test]
 fn busy_and_declined() {
-    for (reason, code, word) in [("busy", 486, "user_busy"), ("declined", 603, "call_rejected")] {
+    for (reason, code, word) in [
+        ("busy", 486, "user_busy"),
+        ("declined", 603, "call_rejected"),
+    ] {
         let (mut w, call, tx, _) = ringing();
-        w.send(1, "hangup", json!({ "callId": call, "reason": reason }), "h1");
+        w.send(
+            1,
+            "hangup",
+            json!({ "callId": call, "reason": reason }),
+            "h1",
+        );
         let reply = w.reply();
         assert_eq!((reply.tx, reply.code), (tx, code));
         let ended = w.frame(1);
@@ -274,10 +348,18 @@ fn busy_and_declined() {
 #[test]
 fn hangup_before_the_ack_waits_with_the_bye() {
     let (mut w, call, _, tag) = ringing();
-    w.send(1, "answer", json!({ "callId": call, "sdp": browser_answer() }), "a1");
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
     w.send(1, "hangup", json!({ "callId": call }), "h1");
     assert_eq!(w.types(1), ["ack", "callEnded"]);
-    assert!(w.requests().is_empty(), "RFC 3261 15: no BYE before the ACK");
+    assert!(
+        w.requests().is_empty(),
+        "RFC 3261 15: no BYE before the ACK"
+    );
     w.far_request(&in_dialog("ACK", 1, &tag, ""));
     assert_eq!(w.request().method, "BYE");
 }
@@ -295,7 +377,12 @@ fn nobody_answers() {
 #[test]
 fn the_ack_never_comes() {
     let (mut w, call, _, _) = ringing();
-    w.send(1, "answer", json!({ "callId": call, "sdp": browser_answer() }), "a1");
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
     w.frames(1);
     w.wait(32_001);
     assert_eq!(w.frame(1)["payload"]["reason"], "timeout");
@@ -310,14 +397,27 @@ fn the_first_answer_wins() {
     let mut w = registered();
     w.register(2);
     w.far_request(&invite(1, "", ANSWER));
-    let call = w.frame(1)["payload"]["callId"].as_str().expect("id").to_owned();
+    let call = w.frame(1)["payload"]["callId"]
+        .as_str()
+        .expect("id")
+        .to_owned();
     assert_eq!(w.frame(2)["payload"]["callId"], call.as_str());
-    w.send(2, "answer", json!({ "callId": call, "sdp": browser_answer() }), "a2");
+    w.send(
+        2,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a2",
+    );
     assert_eq!(w.frame(2)["type"], "ack");
     let lost = w.frame(1);
     assert_eq!(lost["type"], "callEnded");
     assert_eq!(lost["payload"]["reason"], "answered_elsewhere");
-    w.send(1, "answer", json!({ "callId": call, "sdp": browser_answer() }), "a1");
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
     assert_eq!(w.frame(1)["payload"]["code"], 409);
     assert_eq!(w.replies().iter().filter(|r| r.code == 200).count(), 1);
 }
@@ -325,7 +425,12 @@ fn the_first_answer_wins() {
 #[test]
 fn a_hold_of_the_far_side_is_answered_here() {
     let (mut w, call, _, tag) = ringing();
-    w.send(1, "answer", json!({ "callId": call, "sdp": browser_answer() }), "a1");
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
     w.far_request(&in_dialog("ACK", 1, &tag, ""));
     w.frames(1);
     w.replies();
@@ -337,7 +442,10 @@ fn a_hold_of_the_far_side_is_answered_here() {
     let ok = w.reply();
     assert_eq!(ok.code, 200);
     assert!(ok.body.contains("a=recvonly"), "{}", ok.body);
-    assert!(ok.body.contains(" 0.0.0.0 9 typ host"), "the same candidates");
+    assert!(
+        ok.body.contains(" 0.0.0.0 9 typ host"),
+        "the same candidates"
+    );
     assert!(!ok.body.contains("actpass"));
     let update = w.frame(1);
     assert_eq!(update["type"], "callUpdated");
@@ -360,7 +468,13 @@ fn strangers_get_481() {
 fn a_session_that_does_not_come_back_loses_its_calls() {
     let mut w = registered();
     let (_, invite) = w.call(1, "c1");
-    w.far_reply(&invite, 200, "t1", "Content-Type: application/sdp\r\n", ANSWER);
+    w.far_reply(
+        &invite,
+        200,
+        "t1",
+        "Content-Type: application/sdp\r\n",
+        ANSWER,
+    );
     w.step(Input::Closed { conn: 1 });
     w.step(Input::Closed { conn: 1 });
     w.wait(29_000);
@@ -368,22 +482,39 @@ fn a_session_that_does_not_come_back_loses_its_calls() {
     w.wait(1_001);
     let requests = w.requests();
     assert!(requests.iter().any(|r| r.method == "BYE"), "{requests:?}");
-    let register = requests.iter().find(|r| r.method == "REGISTER").expect("unregisters");
+    let register = requests
+        .iter()
+        .find(|r| r.method == "REGISTER")
+        .expect("unregisters");
     assert!(register.headers.contains("Expires: 0\r\n"));
 }
 
 #[test]
 fn the_session_resumes_with_its_calls_and_what_it_missed() {
     let mut w = World::new(config());
-    let token = w.register(1)["payload"]["session"].as_str().expect("token").to_owned();
+    let token = w.register(1)["payload"]["session"]
+        .as_str()
+        .expect("token")
+        .to_owned();
     let (call, invite) = w.call(1, "c1");
-    w.far_reply(&invite, 200, "t1", "Content-Type: application/sdp\r\n", ANSWER);
+    w.far_reply(
+        &invite,
+        200,
+        "t1",
+        "Content-Type: application/sdp\r\n",
+        ANSWER,
+    );
     let (second, invite2) = w.call_silently(1, "c2");
     w.frames(1);
     w.step(Input::Closed { conn: 1 });
     w.far_reply(&invite2, 486, "t2", "", "");
     w.now += 2_000;
-    w.send(9, "register", json!({ "dn": "5001", "resume": token }), "r2");
+    w.send(
+        9,
+        "register",
+        json!({ "dn": "5001", "resume": token }),
+        "r2",
+    );
     let frames = w.frames(9);
     assert_eq!(frames[0]["type"], "registered");
     assert_eq!(frames[0]["payload"]["session"], token.as_str());
@@ -404,17 +535,32 @@ fn the_session_resumes_with_its_calls_and_what_it_missed() {
 #[test]
 fn a_restart_keeps_what_was_answered() {
     let mut w = World::new(config());
-    let token = w.register(1)["payload"]["session"].as_str().expect("token").to_owned();
+    let token = w.register(1)["payload"]["session"]
+        .as_str()
+        .expect("token")
+        .to_owned();
     let (call, invite) = w.call(1, "c1");
-    w.far_reply(&invite, 200, "t1", "Content-Type: application/sdp\r\n", ANSWER);
+    w.far_reply(
+        &invite,
+        200,
+        "t1",
+        "Content-Type: application/sdp\r\n",
+        ANSWER,
+    );
     let (ringing, _) = w.call_silently(1, "c2");
     w.frames(1);
     w.step(Input::Restarted);
-    w.send(3, "register", json!({ "dn": "5001", "resume": token }), "r2");
+    w.send(
+        3,
+        "register",
+        json!({ "dn": "5001", "resume": token }),
+        "r2",
+    );
     let frames = w.frames(3);
     assert_eq!(frames[0]["payload"]["calls"][0]["callId"], call.as_str());
-    assert!(frames[1..].iter().any(|f| f["type"] == "callEnded"
-        && f["payload"]["callId"] == ringing.as_str()));
+    assert!(frames[1..]
+        .iter()
+        .any(|f| f["type"] == "callEnded" && f["payload"]["callId"] == ringing.as_str()));
     w.send(3, "hangup", json!({ "callId": call }), "h1");
     assert!(w.requests().iter().any(|r| r.method == "BYE"));
 }
@@ -437,7 +583,12 @@ fn candidates_go_to_a_far_side_that_takes_them_one_info_at_a_time() {
     assert!(invite.headers.contains("Supported: trickle-ice\r\n"));
     let send = |w: &mut World, line: &str, id: &str| {
         let candidate = json!({ "candidate": line, "sdpMid": "0", "sdpMLineIndex": 0 });
-        w.send(1, "iceCandidate", json!({ "callId": call, "candidate": candidate }), id);
+        w.send(
+            1,
+            "iceCandidate",
+            json!({ "callId": call, "candidate": candidate }),
+            id,
+        );
     };
     send(&mut w, CANDIDATE, "i1");
     assert!(w.requests().is_empty(), "not before the call is answered");
@@ -445,28 +596,61 @@ fn candidates_go_to_a_far_side_that_takes_them_one_info_at_a_time() {
     w.far_reply(&invite, 200, "t1", headers, ANSWER);
     let info = w.request();
     assert_eq!(info.method, "INFO");
-    assert!(info.headers.contains("Info-Package: trickle-ice\r\n"), "{}", info.headers);
-    assert!(info.headers.contains("Content-Type: application/trickle-ice-sdpfrag\r\n"));
-    assert!(info.body.contains(&format!("a={CANDIDATE}\r\n")), "{}", info.body);
+    assert!(
+        info.headers.contains("Info-Package: trickle-ice\r\n"),
+        "{}",
+        info.headers
+    );
+    assert!(info
+        .headers
+        .contains("Content-Type: application/trickle-ice-sdpfrag\r\n"));
+    assert!(
+        info.body.contains(&format!("a={CANDIDATE}\r\n")),
+        "{}",
+        info.body
+    );
     send(&mut w, &CANDIDATE.replace("50000", "50001"), "i2");
-    w.send(1, "iceCandidate", json!({ "callId": call, "candidate": null }), "i3");
+    w.send(
+        1,
+        "iceCandidate",
+        json!({ "callId": call, "candidate": null }),
+        "i3",
+    );
     assert!(w.requests().is_empty(), "one at a time");
     w.far_reply(&info, 200, "t1", "", "");
     let second = w.request();
     assert!(second.body.contains("50001") && second.body.contains("a=end-of-candidates\r\n"));
     w.far_reply(&second, 469, "t1", "", "");
     send(&mut w, CANDIDATE, "i4");
-    assert!(w.requests().is_empty(), "a far side that refuses them gets no more");
-    assert_eq!(w.types(1), ["callAccepted"], "the call goes on, and nothing is answered");
+    assert!(
+        w.requests().is_empty(),
+        "a far side that refuses them gets no more"
+    );
+    assert_eq!(
+        w.types(1),
+        ["callAccepted"],
+        "the call goes on, and nothing is answered"
+    );
 }
 
 #[test]
 fn candidates_never_go_to_one_that_does_not() {
     let mut w = registered();
     let (call, invite) = w.call(1, "c1");
-    w.far_reply(&invite, 200, "t1", "Content-Type: application/sdp\r\n", ANSWER);
+    w.far_reply(
+        &invite,
+        200,
+        "t1",
+        "Content-Type: application/sdp\r\n",
+        ANSWER,
+    );
     let candidate = json!({ "candidate": CANDIDATE, "sdpMid": "0", "sdpMLineIndex": 0 });
-    w.send(1, "iceCandidate", json!({ "callId": call, "candidate": candidate }), "i1");
+    w.send(
+        1,
+        "iceCandidate",
+        json!({ "callId": call, "candidate": candidate }),
+        "i1",
+    );
     assert!(w.requests().is_empty());
     assert!(w.agent.calls[0].candidates.is_empty());
 }
@@ -474,7 +658,12 @@ fn candidates_never_go_to_one_that_does_not() {
 #[test]
 fn candidates_of_the_far_side_reach_the_browser() {
     let (mut w, call, _, tag) = ringing();
-    w.send(1, "answer", json!({ "callId": call, "sdp": browser_answer() }), "a1");
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
     w.far_request(&in_dialog("ACK", 1, &tag, ""));
     w.frames(1);
     w.replies();
@@ -489,4 +678,46 @@ fn candidates_of_the_far_side_reach_the_browser() {
     assert_eq!(frames[0]["payload"]["candidate"]["candidate"], CANDIDATE);
     assert_eq!(frames[0]["payload"]["candidate"]["sdpMid"], "0");
     assert!(frames[1]["payload"]["candidate"].is_null());
+}
+
+#[test]
+fn an_end_that_could_not_be_sent_is_told_on_resume() {
+    let mut w = World::new(config());
+    let token = w.register(1)["payload"]["session"]
+        .as_str()
+        .expect("token")
+        .to_owned();
+    let (_, invite) = w.call(1, "c1");
+    w.far_reply(&invite, 486, "t1", "", "");
+    let sent: Vec<String> = w
+        .out
+        .iter()
+        .filter_map(|o| match o {
+            Output::Frame { text, .. } => Some(text.clone()),
+            _ => None,
+        })
+        .collect();
+    for text in sent {
+        w.step(Input::Unsent { conn: 1, text });
+    }
+    w.frames(1);
+    w.send(
+        2,
+        "register",
+        json!({ "dn": "5001", "resume": token }),
+        "r2",
+    );
+    assert_eq!(w.types(2), ["registered", "callEnded"]);
+}
+
+#[test]
+fn with_the_last_browser_go_the_calls_that_ring() {
+    let (mut w, call, tx, _) = ringing();
+    w.send(1, "unregister", json!({}), "u1");
+    let reply = w.reply();
+    assert_eq!((reply.tx, reply.code), (tx, 480));
+    let frames = w.frames(1);
+    assert_eq!(frames[0]["type"], "callEnded");
+    assert_eq!(frames[0]["payload"]["callId"], call.as_str());
+    assert_eq!(frames[1]["type"], "unregistered");
 }

@@ -17,7 +17,12 @@ fn local() -> World {
 #[test]
 fn upstream_with_a_challenge() {
     let mut w = World::new(config());
-    w.send(1, "register", json!({ "dn": "5001", "password": "secret" }), "r1");
+    w.send(
+        1,
+        "register",
+        json!({ "dn": "5001", "password": "secret" }),
+        "r1",
+    );
     let first = w.request();
     assert_eq!(first.method, "REGISTER");
     assert_eq!(first.uri, "sip:pbx.example");
@@ -29,9 +34,16 @@ fn upstream_with_a_challenge() {
     let second = w.request();
     assert_eq!(second.cseq, first.cseq + 1);
     assert_eq!(second.call_id, first.call_id);
-    assert!(second.headers.contains("algorithm=SHA-256"), "the stronger: {}", second.headers);
+    assert!(
+        second.headers.contains("algorithm=SHA-256"),
+        "the stronger: {}",
+        second.headers
+    );
     assert!(!second.headers.contains("secret"));
-    assert!(w.agent.pending[0].password.is_none(), "dropped with the first challenge");
+    assert!(
+        w.agent.pending[0].password.is_none(),
+        "dropped with the first challenge"
+    );
     w.far_reply(&second, 200, "x", "Expires: 120\r\n", "");
     let done = w.frame(1);
     assert_eq!(done["type"], "registered");
@@ -39,13 +51,21 @@ fn upstream_with_a_challenge() {
     assert_eq!(done["payload"]["expires"], 120);
     assert_eq!(done["payload"]["calls"], json!([]));
     let record = w.agent.encode(Vec::new()).expect("encodes");
-    assert!(!record.windows(6).any(|b| b == b"secret"), "no clear password in the record");
+    assert!(
+        !record.windows(6).any(|b| b == b"secret"),
+        "no clear password in the record"
+    );
 }
 
 #[test]
 fn a_wrong_password_is_refused_with_403() {
     let mut w = World::new(config());
-    w.send(1, "register", json!({ "dn": "5001", "password": "wrong" }), "r1");
+    w.send(
+        1,
+        "register",
+        json!({ "dn": "5001", "password": "wrong" }),
+        "r1",
+    );
     let first = w.request();
     let challenge = "WWW-Authenticate: Digest realm=\"asterisk\", nonce=\"abc\", algorithm=MD5\r\n";
     w.far_reply(&first, 401, "x", challenge, "");
@@ -60,7 +80,12 @@ fn a_wrong_password_is_refused_with_403() {
 #[test]
 fn the_registrar_does_not_answer() {
     let mut w = World::new(config());
-    w.send(1, "register", json!({ "dn": "5001", "password": "x" }), "r1");
+    w.send(
+        1,
+        "register",
+        json!({ "dn": "5001", "password": "x" }),
+        "r1",
+    );
     let first = w.request();
     w.no_reply(&first);
     assert_eq!(w.frame(1)["payload"]["code"], 408);
@@ -70,8 +95,18 @@ fn the_registrar_does_not_answer() {
 #[test]
 fn two_browsers_register_one_after_the_other() {
     let mut w = World::new(config());
-    w.send(1, "register", json!({ "dn": "5001", "password": "secret" }), "r1");
-    w.send(2, "register", json!({ "dn": "5001", "password": "wrong" }), "r2");
+    w.send(
+        1,
+        "register",
+        json!({ "dn": "5001", "password": "secret" }),
+        "r1",
+    );
+    w.send(
+        2,
+        "register",
+        json!({ "dn": "5001", "password": "wrong" }),
+        "r2",
+    );
     let first = w.request();
     let challenge = "WWW-Authenticate: Digest realm=\"asterisk\", nonce=\"abc\", algorithm=MD5\r\n";
     w.far_reply(&first, 401, "x", challenge, "");
@@ -79,7 +114,10 @@ fn two_browsers_register_one_after_the_other() {
     w.far_reply(&second, 200, "x", "Expires: 120\r\n", "");
     assert_eq!(w.frame(1)["type"], "registered");
     let third = w.request();
-    assert!(third.headers.contains("Authorization"), "the nonce is known");
+    assert!(
+        third.headers.contains("Authorization"),
+        "the nonce is known"
+    );
     w.far_reply(&third, 401, "x", challenge, "");
     let fourth = w.request();
     w.far_reply(&fourth, 401, "x", challenge, "");
@@ -129,18 +167,34 @@ fn silence_expires_the_session() {
 fn local_mode_asks_the_table() {
     let mut w = local();
     let good = ha1(Algorithm::Md5, "5001", "rtc.local", "secret").to_string();
-    w.send(1, "register", json!({ "dn": "5001", "password": "secret" }), "r1");
+    w.send(
+        1,
+        "register",
+        json!({ "dn": "5001", "password": "secret" }),
+        "r1",
+    );
     assert!(matches!(w.out.pop(), Some(Output::LookUp { conn: 1 })));
-    w.step(Input::Ha1 { conn: 1, found: Ok(Some(good.clone())) });
+    w.step(Input::Ha1 {
+        conn: 1,
+        found: Ok(Some(good.clone())),
+    });
     assert_eq!(w.frame(1)["type"], "registered");
     assert!(w.requests().is_empty(), "no registrar in this mode");
 
     for found in [Ok(Some(good)), Ok(None)] {
-        w.send(2, "register", json!({ "dn": "5001", "password": "wrong" }), "r2");
+        w.send(
+            2,
+            "register",
+            json!({ "dn": "5001", "password": "wrong" }),
+            "r2",
+        );
         w.step(Input::Ha1 { conn: 2, found });
         let failed = w.frame(2);
         assert_eq!(failed["type"], "registrationFailed");
-        assert_eq!(failed["payload"], json!({ "reason": "Forbidden", "code": 403 }));
+        assert_eq!(
+            failed["payload"],
+            json!({ "reason": "Forbidden", "code": 403 })
+        );
     }
 }
 
@@ -152,7 +206,10 @@ fn beyond_the_limit_the_oldest_makes_room() {
     w.register(3);
     let replaced = w.frame(1);
     assert_eq!(replaced["payload"]["reason"], "replaced");
-    assert!(w.out.iter().any(|o| matches!(o, Output::Close { conn: 1, .. })));
+    assert!(w
+        .out
+        .iter()
+        .any(|o| matches!(o, Output::Close { conn: 1, .. })));
     assert_eq!(w.agent.sessions.len(), 2);
 }
 
@@ -163,7 +220,12 @@ fn or_the_new_one_is_refused() {
     let mut w = World::new(config);
     w.register(1);
     w.register(2);
-    w.send(3, "register", json!({ "dn": "5001", "password": "secret" }), "r1");
+    w.send(
+        3,
+        "register",
+        json!({ "dn": "5001", "password": "secret" }),
+        "r1",
+    );
     let request = w.request();
     w.far_reply(&request, 200, "x", "Expires: 300\r\n", "");
     assert_eq!(w.frame(3)["payload"]["code"], 403);
@@ -185,7 +247,12 @@ fn a_wrong_token_resumes_nothing() {
     let mut w = World::new(config());
     w.register(1);
     w.step(Input::Closed { conn: 1 });
-    w.send(2, "register", json!({ "dn": "5001", "resume": "AAAAAAAAAAAAAAAAAAAAAA" }), "r2");
+    w.send(
+        2,
+        "register",
+        json!({ "dn": "5001", "resume": "AAAAAAAAAAAAAAAAAAAAAA" }),
+        "r2",
+    );
     let failed = w.frame(2);
     assert_eq!(failed["type"], "registrationFailed");
     assert_eq!(failed["payload"]["code"], 401);

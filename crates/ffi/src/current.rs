@@ -25,7 +25,13 @@ pub struct Open {
 
 impl Open {
     /// Opens a message; the frame is copied.
-    pub fn new(conn: i32, addr: Option<IpAddr>, dn: String, request: Request, frame: &[u8]) -> Self {
+    pub fn new(
+        conn: i32,
+        addr: Option<IpAddr>,
+        dn: String,
+        request: Request,
+        frame: &[u8],
+    ) -> Self {
         Open {
             conn,
             addr,

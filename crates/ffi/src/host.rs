@@ -5,7 +5,8 @@
     non_camel_case_types,
     non_upper_case_globals,
     dead_code,
-    clippy::all
+    clippy::all,
+    clippy::undocumented_unsafe_blocks
 )]
 mod raw {
     include!(concat!(env!("OUT_DIR"), "/host.rs"));
@@ -172,14 +173,7 @@ impl Host {
             return Ha1Answer::Failed;
         };
         // SAFETY: as in `log`; `out` is as long as said
-        let answer = unsafe {
-            ask(
-                lend(user),
-                lend(realm),
-                out.as_mut_ptr().cast(),
-                out.len(),
-            )
-        };
+        let answer = unsafe { ask(lend(user), lend(realm), out.as_mut_ptr().cast(), out.len()) };
         match answer {
             result::RTC_JSON_HA1_FOUND => {
                 let end = out.iter().position(|b| *b == 0).unwrap_or(out.len());

@@ -66,7 +66,10 @@ fn guarded<T>(otherwise: T, run: impl FnOnce(&Runtime) -> T) -> T {
         // nothing that runs here may panic again and leave the boundary
         let _logged = catch_unwind(AssertUnwindSafe(|| {
             runtime.count(Stat::StepFailures);
-            runtime.host.log(Level::Error, "an event was given up after a fault of the program");
+            runtime.host.log(
+                Level::Error,
+                "an event was given up after a fault of the program",
+            );
         }));
         otherwise
     })
@@ -397,7 +400,9 @@ pub extern "C" fn rtc_json_stat_value(id: u32) -> u64 {
 pub unsafe extern "C" fn rtc_json_rpc_agents(sink: *const rtc_json_rpc_sink_t) -> i32 {
     // SAFETY: the caller's promise
     let sink = unsafe { host::Sink::new(sink) };
-    guarded(-1, |runtime| sink.map_or(-1, |sink| rpc::agents(runtime, &sink)))
+    guarded(-1, |runtime| {
+        sink.map_or(-1, |sink| rpc::agents(runtime, &sink))
+    })
 }
 
 /// Shows one agent: its sessions and calls. 0, or -1 if there is none with that DN.
@@ -424,7 +429,9 @@ pub unsafe extern "C" fn rtc_json_rpc_agent(
 pub unsafe extern "C" fn rtc_json_rpc_calls(sink: *const rtc_json_rpc_sink_t) -> i32 {
     // SAFETY: the caller's promise
     let sink = unsafe { host::Sink::new(sink) };
-    guarded(-1, |runtime| sink.map_or(-1, |sink| rpc::calls(runtime, &sink)))
+    guarded(-1, |runtime| {
+        sink.map_or(-1, |sink| rpc::calls(runtime, &sink))
+    })
 }
 
 /// Ends a call. 0, or -1 if there is none with that `callId`.
@@ -446,5 +453,7 @@ pub unsafe extern "C" fn rtc_json_rpc_hangup(call_id: rtc_json_str_t) -> i32 {
 pub unsafe extern "C" fn rtc_json_rpc_stats(sink: *const rtc_json_rpc_sink_t) -> i32 {
     // SAFETY: the caller's promise
     let sink = unsafe { host::Sink::new(sink) };
-    guarded(-1, |runtime| sink.map_or(-1, |sink| rpc::stats(runtime, &sink)))
+    guarded(-1, |runtime| {
+        sink.map_or(-1, |sink| rpc::stats(runtime, &sink))
+    })
 }

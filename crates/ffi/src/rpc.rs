@@ -42,7 +42,14 @@ pub fn agent(runtime: &Runtime, dn: &str, sink: &Sink<'_>) -> i32 {
     for session in &agent.sessions {
         sink.row(|row| {
             row.number(c"session", u64::from(session.number));
-            row.text(c"state", if session.attached() { "attached" } else { "away" });
+            row.text(
+                c"state",
+                if session.attached() {
+                    "attached"
+                } else {
+                    "away"
+                },
+            );
             if let Some(conn) = session.conn {
                 row.number(c"conn", u64::try_from(conn).unwrap_or_default());
             }
@@ -79,7 +86,11 @@ pub fn calls(runtime: &Runtime, sink: &Sink<'_>) -> i32 {
 pub fn hangup(runtime: &Runtime, call_id: &str) -> i32 {
     let mut owner = None;
     runtime.each_agent(|agent| {
-        if agent.calls.iter().any(|c| c.id == call_id && c.state.live()) {
+        if agent
+            .calls
+            .iter()
+            .any(|c| c.id == call_id && c.state.live())
+        {
             owner = Some(agent.dn.clone());
         }
     });

@@ -101,8 +101,10 @@ impl Runtime {
         while let Some((dn, input)) = next.pop_front() {
             if let Err(failed) = self.step(&dn, input, false, &mut next) {
                 if failed != Failed::NoAgent {
-                    self.host
-                        .log(Level::Error, &format!("{dn}: a follow-up failed: {failed:?}"));
+                    self.host.log(
+                        Level::Error,
+                        &format!("{dn}: a follow-up failed: {failed:?}"),
+                    );
                 }
             }
         }
@@ -168,8 +170,10 @@ impl Runtime {
         }));
         let Ok(outputs) = result else {
             self.count(Stat::StepFailures);
-            self.host
-                .log(Level::Error, &format!("{dn}: a step failed; nothing of it was kept"));
+            self.host.log(
+                Level::Error,
+                &format!("{dn}: a step failed; nothing of it was kept"),
+            );
             return Err(Failed::Broken);
         };
         if agent.is_empty() {
@@ -209,8 +213,10 @@ impl Runtime {
         match postcard::from_bytes::<Stored>(record) {
             Ok(stored) => (stored.agent, stored.start),
             Err(_) => {
-                self.host
-                    .log(Level::Error, &format!("{dn}: the record cannot be read; it is dropped"));
+                self.host.log(
+                    Level::Error,
+                    &format!("{dn}: the record cannot be read; it is dropped"),
+                );
                 (Agent::new(dn), self.start)
             }
         }
@@ -239,7 +245,8 @@ impl Runtime {
 
     fn listed(&self, listed: Result<(), StoreError>) {
         if let Err(error) = listed {
-            self.host.log(Level::Error, &format!("records cannot be listed: {error}"));
+            self.host
+                .log(Level::Error, &format!("records cannot be listed: {error}"));
         }
     }
 
@@ -254,7 +261,8 @@ impl Runtime {
             if self.host.ws_send(*conn, text) {
                 self.count(Stat::FramesOut);
             } else {
-                next.push_back((dn.to_owned(), Input::Closed { conn: *conn }));
+                let (conn, text) = (*conn, text.clone());
+                next.push_back((dn.to_owned(), Input::Unsent { conn, text }));
             }
         }
     }
@@ -369,13 +377,14 @@ impl Runtime {
     }
 
     /// Notes whose connection it is, before anything is done for it.
-    fn claim(&self, conn: i32, request: &Request) -> Result<String, ServerMessage> {
+    fn claim(&self, conn: i32, request: &Request) -> Result<String, Box<ServerMessage>> {
         let protocol::ClientMessage::Register(register) = &request.message else {
             return Ok(String::new());
         };
         let id = &request.id;
         let Some(dn) = register.dn.clone() else {
-            return Err(failure(id, 400, "Bad request", "payload.dn: expected a string"));
+            let details = "payload.dn: expected a string";
+            return Err(Box::new(failure(id, 400, "Bad request", details)));
         };
         let owner = self.dn_of(conn);
         if owner == dn {
@@ -387,10 +396,17 @@ impl Runtime {
                 .is_some_and(|agent| agent.session_on(conn).is_some());
         if registered {
             let details = "this connection is registered for another DN: unregister first";
-            return Err(failure(id, 409, "Conflict", details));
+            return Err(Box::new(failure(id, 409, "Conflict", details)));
         }
         self.with_connection(conn, |connection| connection.dn.clone_from(&dn))
-            .map_err(|_| failure(id, 503, "Service Unavailable", "the server is full"))?;
+            .map_err(|_| {
+                Box::new(failure(
+                    id,
+                    503,
+                    "Service Unavailable",
+                    "the server is full",
+                ))
+            })?;
         Ok(dn)
     }
 
@@ -558,7 +574,10 @@ impl Runtime {
             self.arena.reclaim();
         }
         for key in due {
-            if let Some(dn) = key.strip_prefix(b"a/").and_then(|k| std::str::from_utf8(k).ok()) {
+            if let Some(dn) = key
+                .strip_prefix(b"a/")
+                .and_then(|k| std::str::from_utf8(k).ok())
+            {
                 // one that has gone meanwhile has no timers
                 let _gone = self.drive(dn, Input::Tick, false);
             }
@@ -572,7 +591,9 @@ impl Runtime {
         let listed = self.arena.for_each(|key, record| {
             if let Some(dn) = key.strip_prefix(b"a/") {
                 agents.push(String::from_utf8_lossy(dn).into_owned());
-            } else if postcard::from_bytes::<Connection>(record).map_or(true, |c| c.start != self.start) {
+            } else if postcard::from_bytes::<Connection>(record)
+                .map_or(true, |c| c.start != self.start)
+            {
                 connections.push(key.to_vec());
             }
         });

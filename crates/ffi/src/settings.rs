@@ -186,14 +186,14 @@ impl Settings {
             });
         }
         let arena_size = range("arena_size", raw.arena_size, 1, 1 << 20, "megabytes")?;
-        let max_frame = range(
-            "max_frame",
-            raw.max_frame.into(),
-            1024,
-            1 << 20,
-            "bytes",
+        let max_frame = range("max_frame", raw.max_frame.into(), 1024, 1 << 20, "bytes")?;
+        let max_calls = range(
+            "max_calls_per_agent",
+            raw.max_calls_per_agent.into(),
+            1,
+            64,
+            "calls",
         )?;
-        let max_calls = range("max_calls_per_agent", raw.max_calls_per_agent.into(), 1, 64, "calls")?;
         let max_sessions = range(
             "max_sessions_per_agent",
             raw.max_sessions_per_agent.into(),

@@ -94,10 +94,14 @@ mod tests {
 
     #[test]
     fn a_refused_section_is_passed_over() {
-        let refused = "v=0\r\nm=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:v\r\na=ice-ufrag:x\r\na=ice-pwd:y\r\n";
+        let refused =
+            "v=0\r\nm=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:v\r\na=ice-ufrag:x\r\na=ice-pwd:y\r\n";
         let text = SDP.replace("v=0\r\n", refused);
         let text = fragment(&text, &[CANDIDATE.to_owned()]).expect("credentials");
-        assert!(text.starts_with("a=ice-ufrag:u\r\na=ice-pwd:p\r\n"), "{text}");
+        assert!(
+            text.starts_with("a=ice-ufrag:u\r\na=ice-pwd:p\r\n"),
+            "{text}"
+        );
         assert!(text.contains("a=mid:0\r\n"), "{text}");
     }
 

@@ -159,7 +159,14 @@ impl World {
     }
 
     /// The far side answers a request of ours.
-    pub fn far_reply(&mut self, request: &SipRequest, code: u16, tag: &str, more: &str, body: &str) {
+    pub fn far_reply(
+        &mut self,
+        request: &SipRequest,
+        code: u16,
+        tag: &str,
+        more: &str,
+        body: &str,
+    ) {
         let text = format!(
             "SIP/2.0 {code} Whatever\r\nVia: SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bK1\r\n\
              From: {};tag={}\r\nTo: {};tag={tag}\r\nCall-ID: {}\r\nCSeq: {} {}\r\n\
@@ -208,7 +215,8 @@ impl World {
 
     /// Registers a browser and throws away what was sent for it.
     pub fn register(&mut self, conn: i32) -> Value {
-        let payload = serde_json::json!({ "dn": "5001", "password": "secret", "displayName": "Ann" });
+        let payload =
+            serde_json::json!({ "dn": "5001", "password": "secret", "displayName": "Ann" });
         self.send(conn, "register", payload, "reg-1");
         let request = self.request();
         if !request.headers.contains("Authorization:") {
@@ -232,7 +240,10 @@ impl World {
         assert_eq!(trying["type"], "callProgress");
         assert_eq!(trying["payload"]["state"], "trying");
         assert_eq!(trying["id"], id);
-        let call_id = trying["payload"]["callId"].as_str().expect("a callId").to_owned();
+        let call_id = trying["payload"]["callId"]
+            .as_str()
+            .expect("a callId")
+            .to_owned();
         (call_id, self.request())
     }
 
