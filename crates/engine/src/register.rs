@@ -16,6 +16,8 @@ use crate::step::Step;
 
 /// Registrations of one DN that may wait at a time: a guesser cannot queue more.
 const MAX_PENDING: usize = 8;
+/// Stands for the connection of a `register` whose browser has left.
+const GONE: i32 = -1;
 /// How long a `register` may take: tm gives a request up after 30 s.
 const PENDING_WAIT: u64 = 35_000;
 /// Challenges answered for one request: the second covers a nonce that went stale.
@@ -125,6 +127,19 @@ impl Step<'_> {
     fn on_pending_reply(&mut self, index: usize, code: u16, message: Option<&Message<'_>>) {
         let pending = &mut self.agent.pending[index];
         pending.cseq = 0;
+        if pending.conn == GONE {
+            // nobody waits for it any more; a binding that came of it has to be taken back
+            let pending = self.agent.pending.remove(index);
+            if (200..300).contains(&code) {
+                self.bound_until(message, pending.expires);
+                self.agent.upstream.ha1 = pending.ha1;
+                self.agent.upstream.next_hop = pending.next_hop;
+                if self.agent.sessions.is_empty() {
+                    self.agent.upstream.refresh_at = self.now;
+                }
+            }
+            return;
+        }
         match code {
             200..=299 => {
                 let mut pending = self.agent.pending.remove(index);
@@ -170,7 +185,9 @@ impl Step<'_> {
 
     fn give_up(&mut self, index: usize, code: u16, reason: &str) {
         let pending = self.agent.pending.remove(index);
-        self.registration_failed(pending.conn, &pending.request, code, reason);
+        if pending.conn != GONE {
+            self.registration_failed(pending.conn, &pending.request, code, reason);
+        }
     }
 
     /// A reply to a refresh or a removal that the server sent by itself.
@@ -417,7 +434,11 @@ impl Step<'_> {
 
     /// The connection is gone: its session waits for the browser to come back.
     pub fn on_closed(&mut self, conn: i32) {
-        self.agent.pending.retain(|p| p.conn != conn);
+        // one whose REGISTER is under way waits for its reply
+        self.agent.pending.retain(|p| p.conn != conn || p.cseq != 0);
+        for pending in self.agent.pending.iter_mut().filter(|p| p.conn == conn) {
+            pending.conn = GONE;
+        }
         if let Some(session) = self.agent.session_on(conn) {
             let s = &mut self.agent.sessions[session];
             s.conn = None;

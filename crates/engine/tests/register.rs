@@ -257,3 +257,26 @@ fn a_wrong_token_resumes_nothing() {
     assert_eq!(failed["type"], "registrationFailed");
     assert_eq!(failed["payload"]["code"], 401);
 }
+
+#[test]
+fn a_browser_that_leaves_while_it_registers_leaves_no_binding() {
+    let mut w = World::new(config());
+    w.send(
+        1,
+        "register",
+        json!({ "dn": "5001", "password": "secret" }),
+        "r1",
+    );
+    let first = w.request();
+    let challenge = "WWW-Authenticate: Digest realm=\"asterisk\", nonce=\"abc\", algorithm=MD5\r\n";
+    w.far_reply(&first, 401, "x", challenge, "");
+    let second = w.request();
+    w.step(Input::Closed { conn: 1 });
+    assert!(!w.agent.is_empty(), "the reply is still to come");
+    w.far_reply(&second, 200, "x", "Expires: 120\r\n", "");
+    let removal = w.request();
+    assert!(removal.headers.contains("expires=0") && removal.headers.contains("Authorization"));
+    w.far_reply(&removal, 200, "x", "", "");
+    assert!(w.agent.is_empty());
+    assert!(w.frames(1).is_empty() && w.frames(-1).is_empty());
+}

@@ -399,7 +399,8 @@ impl Runtime {
             return Err(Box::new(failure(id, 409, "Conflict", details)));
         }
         self.with_connection(conn, |connection| connection.dn.clone_from(&dn))
-            .map_err(|_| {
+            .map_err(|error| {
+                self.store_failed(&dn, &error);
                 Box::new(failure(
                     id,
                     503,
