@@ -12,7 +12,7 @@ MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help deps build core header module client install demo demo-asterisk \
-	test test-unit test-sip test-e2e bench lint clean
+	test test-unit test-sip test-e2e test-versions bench lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -64,6 +64,9 @@ test-sip: ## real Kamailio against SIPp
 
 test-e2e: ## real Kamailio, Asterisk and Chromium
 	@exec tests/run e2e
+
+test-versions: ## the same module on Kamailio 6.0 and 6.1 (installs them into folders of their own)
+	@exec tests/run versions
 
 bench: ## benchmarks of the Rust core
 	@echo "==> benchmarks"

@@ -15,6 +15,9 @@ const top = fileURLToPath(new URL('../../', import.meta.url));
 /** The module under test; RTC_JSON_SO names another one. */
 export const modulePath = process.env.RTC_JSON_SO ?? path.join(top, 'kamailio-module/rtc_json.so');
 
+/** Folder under which another Kamailio is installed (scripts/kamailio-root.sh); empty for the one of this machine. */
+const kamailioRoot = process.env.KAMAILIO_ROOT ?? '';
+
 /** Domain and digest realm of the test agents. */
 export const realm = 'rtc.local';
 
@@ -78,7 +81,7 @@ export class Kamailio {
     if (this.pids.length) throw new Error('Kamailio runs already');
     const log = fs.openSync(this.#logFile, 'a');
     // a session of its own, by which its processes are told from others; setpriv ends it should this process be killed outright
-    this.#child = spawn('setpriv', ['--pdeathsig', 'TERM', 'kamailio', ...this.#args], {
+    this.#child = spawn('setpriv', ['--pdeathsig', 'TERM', ...kamailioCommand(), ...this.#args], {
       cwd: this.workdir, stdio: ['ignore', log, log], detached: true,
     });
     fs.closeSync(log);
@@ -265,8 +268,16 @@ export function parseKamcmd(text) {
 const quoted = (text) => `"${text}"`;
 
 /** Where Kamailio looks for modules: the one under test first, then its own. */
+// One of another Debian release needs the loader and the libraries of that release.
+function kamailioCommand() {
+  if (!kamailioRoot) return ['kamailio'];
+  const lib = list(`${kamailioRoot}/usr/lib`).map((name) => `${kamailioRoot}/usr/lib/${name}`).find((dir) => fs.existsSync(`${dir}/kamailio/modules`));
+  const loader = list(lib).find((name) => /^ld-linux.*\.so\.\d+$/.test(name));
+  return [`${lib}/${loader}`, '--library-path', `${lib}:${lib}/kamailio`, `${kamailioRoot}/usr/sbin/kamailio`];
+}
+
 function modulePathList() {
-  const roots = ['/usr/lib', '/usr/lib64', '/usr/local/lib', '/usr/local/lib64'];
+  const roots = ['/usr/lib', '/usr/lib64', '/usr/local/lib', '/usr/local/lib64'].map((dir) => kamailioRoot + dir);
   const places = roots.flatMap((root) => [`${root}/kamailio/modules`, ...list(root).map((name) => `${root}/${name}/kamailio/modules`)]);
   const own = places.find((place) => fs.existsSync(`${place}/tm.so`));
   if (!own) throw new Error('Kamailio is not installed: run scripts/install-deps.sh kamailio');

@@ -159,6 +159,7 @@ ${tail.slice(tail.indexOf('# The WebSocket handshake.'))}`;
     assert.deepEqual(busy, ['5001', 'out', '5001', to(peer), 'user_busy', '486', '0', '0', '0']);
     assert.deepEqual(declined, ['5001', 'in', 'far', '5001', 'call_rejected', '603', '0', '0', '0']);
     assert.equal(noted('ENDED').length, from + 3, 'once each');
+    await a.waitFor('callEnded', (p) => p.callId === incoming.callId);
     assert.deepEqual([endsOf(a, incoming.callId).length, endsOf(b, incoming.callId).length], [1, 1]);
   });
 
