@@ -1,6 +1,7 @@
 //! What both kinds of call share: how they end, and the timers.
 
 use rtc_json_protocol::{CallSnapshot, EndReason, ServerMessage, Timings};
+use rtc_json_sip::Dialog;
 
 use crate::io::{Counter, Handle, Output, Purpose, SipRequest};
 use crate::model::{Call, Direction, Owed, ServerTx, State};
@@ -36,6 +37,30 @@ impl End {
             code,
             cause: 0,
         }
+    }
+}
+
+/// A request in a dialog, with the dialog's own CSeq; `headers` are lines, each ended by CRLF.
+pub(crate) fn in_dialog(
+    dialog: &Dialog,
+    method: &'static str,
+    headers: &str,
+    body: String,
+    handle: Handle,
+) -> SipRequest {
+    SipRequest {
+        method,
+        uri: dialog.request_uri().to_owned(),
+        from: dialog.local_uri.clone(),
+        from_tag: dialog.local_tag.clone(),
+        to: dialog.remote_uri.clone(),
+        to_tag: dialog.remote_tag.clone(),
+        call_id: dialog.call_id.clone(),
+        cseq: dialog.local_cseq,
+        next_hop: dialog.next_hop().to_owned(),
+        headers: format!("{}{headers}", dialog.route_headers()),
+        body,
+        handle,
     }
 }
 
@@ -171,27 +196,14 @@ impl Step<'_> {
     pub fn bye_request(&mut self, call: usize, authorization: &str) {
         let c = &mut self.agent.calls[call];
         c.dialog.local_cseq += 1;
-        let headers = format!("{}{authorization}", c.dialog.route_headers());
-        let request = SipRequest {
-            method: "BYE",
-            uri: c.dialog.request_uri().to_owned(),
-            from: c.dialog.local_uri.clone(),
-            from_tag: c.dialog.local_tag.clone(),
-            to: c.dialog.remote_uri.clone(),
-            to_tag: c.dialog.remote_tag.clone(),
-            call_id: c.dialog.call_id.clone(),
+        let handle = Handle {
+            dn: self.agent.dn.clone(),
+            purpose: Purpose::Bye,
+            call: c.id.clone(),
             cseq: c.dialog.local_cseq,
-            next_hop: c.dialog.next_hop().to_owned(),
-            headers,
-            body: String::new(),
-            handle: Handle {
-                dn: self.agent.dn.clone(),
-                purpose: Purpose::Bye,
-                call: c.id.clone(),
-                cseq: c.dialog.local_cseq,
-            },
         };
-        self.out.push(Output::Request(Box::new(request)));
+        let bye = in_dialog(&c.dialog, "BYE", authorization, String::new(), handle);
+        self.out.push(Output::Request(Box::new(bye)));
     }
 
     /// Answers a request that tm holds.

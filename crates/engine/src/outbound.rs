@@ -5,14 +5,11 @@ use rtc_json_sdp as sdp;
 use rtc_json_sip::{self as sip, Dialog, Message};
 
 use crate::browser::progress;
-use crate::call::End;
+use crate::call::{in_dialog, End};
 use crate::io::{Counter, Handle, Output, Purpose, SipRequest};
 use crate::model::{Owed, State};
-use crate::register::strongest_challenge;
+use crate::register::{strongest_challenge, MAX_ANSWERS};
 use crate::step::Step;
-
-/// Challenges answered for one request: the second covers a nonce that went stale.
-const MAX_ANSWERS: u8 = 2;
 
 impl Step<'_> {
     pub fn on_sip_reply(&mut self, handle: Handle, code: u16, message: Option<&Message<'_>>) {
@@ -242,24 +239,12 @@ pub fn end_stray(handle: &Handle, code: u16, message: &Message<'_>) -> Option<Si
     }
     let mut dialog = Dialog::from_reply(message).ok()?;
     dialog.local_cseq += 1;
-    Some(SipRequest {
-        method: "BYE",
-        uri: dialog.request_uri().to_owned(),
-        from: dialog.local_uri.clone(),
-        from_tag: dialog.local_tag.clone(),
-        to: dialog.remote_uri.clone(),
-        to_tag: dialog.remote_tag.clone(),
-        call_id: dialog.call_id.clone(),
+    let handle = Handle {
+        purpose: Purpose::Bye,
         cseq: dialog.local_cseq,
-        next_hop: dialog.next_hop().to_owned(),
-        headers: dialog.route_headers(),
-        body: String::new(),
-        handle: Handle {
-            purpose: Purpose::Bye,
-            cseq: dialog.local_cseq,
-            ..handle.clone()
-        },
-    })
+        ..handle.clone()
+    };
+    Some(in_dialog(&dialog, "BYE", "", String::new(), handle))
 }
 
 /// The SDP of a message, if it has one.

@@ -21,7 +21,7 @@ const GONE: i32 = -1;
 /// How long a `register` may take: tm gives a request up after 30 s.
 const PENDING_WAIT: u64 = 35_000;
 /// Challenges answered for one request: the second covers a nonce that went stale.
-const MAX_ANSWERS: u8 = 2;
+pub(crate) const MAX_ANSWERS: u8 = 2;
 /// Pause before a failed refresh is tried again.
 const REFRESH_RETRY: u64 = 30_000;
 

@@ -7,7 +7,8 @@ use rtc_json_sdp as sdp;
 use rtc_json_sip::{split_list, Message};
 
 use crate::browser::no_call;
-use crate::io::{Handle, Output, Purpose, SipRequest};
+use crate::call::in_dialog;
+use crate::io::{Handle, Output, Purpose};
 use crate::model::State;
 use crate::step::Step;
 
@@ -69,30 +70,18 @@ impl Step<'_> {
         };
         c.dialog.local_cseq += 1;
         c.trickle_cseq = c.dialog.local_cseq;
-        let request = SipRequest {
-            method: "INFO",
-            uri: c.dialog.request_uri().to_owned(),
-            from: c.dialog.local_uri.clone(),
-            from_tag: c.dialog.local_tag.clone(),
-            to: c.dialog.remote_uri.clone(),
-            to_tag: c.dialog.remote_tag.clone(),
-            call_id: c.dialog.call_id.clone(),
+        let headers = format!(
+            "Info-Package: trickle-ice\r\nContent-Disposition: Info-Package\r\nContent-Type: {}\r\n",
+            sdp::FRAGMENT_TYPE
+        );
+        let handle = Handle {
+            dn: self.agent.dn.clone(),
+            purpose: Purpose::Trickle,
+            call: c.id.clone(),
             cseq: c.trickle_cseq,
-            next_hop: c.dialog.next_hop().to_owned(),
-            headers: format!(
-                "{}Info-Package: trickle-ice\r\nContent-Disposition: Info-Package\r\nContent-Type: {}\r\n",
-                c.dialog.route_headers(),
-                sdp::FRAGMENT_TYPE
-            ),
-            body,
-            handle: Handle {
-                dn: self.agent.dn.clone(),
-                purpose: Purpose::Trickle,
-                call: c.id.clone(),
-                cseq: c.trickle_cseq,
-            },
         };
-        self.out.push(Output::Request(Box::new(request)));
+        let info = in_dialog(&c.dialog, "INFO", &headers, body, handle);
+        self.out.push(Output::Request(Box::new(info)));
     }
 
     /// The INFO has its answer. A far side that refuses it gets no other; the call goes on in any case.
