@@ -157,7 +157,8 @@ export class Kamailio {
   /** Kills every process at once (as a crash of the machine would), and waits until they are gone. The files stay. */
   async kill9() {
     this.#killAll();
-    await until(() => this.pids.length === 0, { what: 'Kamailio is gone' });
+    // a main process that nobody has waited for yet still holds its pid: the next start would find it running
+    await until(() => !this.pid && this.pids.length === 0, { what: 'Kamailio is gone' });
   }
 
   /** Ends it in good order, when it runs, and starts it again with the same arena and ports. */

@@ -94,6 +94,8 @@ impl Step<'_> {
                 c.state = State::Cancelling;
                 c.deadline = self.now + SAFETY_WAIT;
                 if c.provisional {
+                    // RFC 3261, section 9.1: 64*T1 after the CANCEL the INVITE counts as cancelled
+                    c.deadline = self.now + ACK_WAIT;
                     c.cancel = Owed::Sent;
                     let (call_id, cseq) = (c.dialog.call_id.clone(), c.invite_cseq);
                     self.out.push(Output::Cancel { call_id, cseq });

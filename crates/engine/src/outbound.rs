@@ -5,7 +5,7 @@ use rtc_json_sdp as sdp;
 use rtc_json_sip::{self as sip, Dialog, Message};
 
 use crate::browser::progress;
-use crate::call::{in_dialog, End};
+use crate::call::{in_dialog, End, ACK_WAIT};
 use crate::io::{Counter, Handle, Output, Purpose, SipRequest};
 use crate::model::{Owed, State};
 use crate::register::{strongest_challenge, MAX_ANSWERS};
@@ -82,6 +82,7 @@ impl Step<'_> {
         c.provisional = true;
         if c.cancel == Owed::Waiting {
             c.cancel = Owed::Sent;
+            c.deadline = now + ACK_WAIT;
             let (call_id, cseq) = (c.dialog.call_id.clone(), c.invite_cseq);
             self.out.push(Output::Cancel { call_id, cseq });
             return;

@@ -183,6 +183,12 @@ pub unsafe extern "C" fn rtc_json_frame_open(
     // SAFETY: the caller's promise
     let (addr, frame) = unsafe { (text(src_ip), bytes(frame)) };
     guarded(0, |runtime| {
+        let connection = runtime.connection(conn);
+        if connection.closing {
+            // a second close, while the far side owes its answer to the first, ends the TCP connection
+            runtime.host.ws_close(conn, 1008, "");
+            return 0;
+        }
         runtime.count(Stat::FramesIn);
         let request = match parse(frame, &runtime.limits) {
             Ok(request) => request,
@@ -193,7 +199,7 @@ pub unsafe extern "C" fn rtc_json_frame_open(
         };
         let dn = match &request.message {
             ClientMessage::Register(register) => register.dn.clone().unwrap_or_default(),
-            _ => runtime.dn_of(conn),
+            _ => connection.dn,
         };
         if runtime.log_messages {
             let kind = rtc_json_protocol::variable(frame, "type").unwrap_or_default();

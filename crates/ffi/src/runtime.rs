@@ -53,6 +53,8 @@ pub struct Connection {
     start: u64,
     /// The DN that registered on it; empty for none.
     pub dn: String,
+    /// We have closed it: what still comes on it is not looked at.
+    pub closing: bool,
     /// Malformed frames in the window.
     bad: u8,
     /// Beginning of the window.
@@ -275,7 +277,7 @@ impl Runtime {
                     conn,
                     status,
                     reason,
-                } => self.host.ws_close(conn, status, reason),
+                } => self.close(conn, status, reason),
                 Output::Request(request) => {
                     if !self.host.request(&request) {
                         let handle = request.handle;
@@ -435,8 +437,15 @@ impl Runtime {
                 Level::Warning,
                 &format!("connection {conn}: closed for malformed frames"),
             );
-            self.host.ws_close(conn, 1008, "malformed frames");
+            self.close(conn, 1008, "malformed frames");
         }
+    }
+
+    /// Closes a connection, and lets nothing that still comes on it through: the far side need not answer our close.
+    fn close(&self, conn: i32, status: u16, reason: &str) {
+        // without room for the note it is closed all the same
+        let _noted = self.with_connection(conn, |connection| connection.closing = true);
+        self.host.ws_close(conn, status, reason);
     }
 
     /// A connection is gone.
@@ -464,13 +473,18 @@ impl Runtime {
 
     /// The DN that registered on a connection; empty for none.
     pub fn dn_of(&self, conn: i32) -> String {
+        self.connection(conn).dn
+    }
+
+    /// What is known of a connection.
+    pub fn connection(&self, conn: i32) -> Connection {
         let Ok(Some(guard)) = self.arena.lock(&connection_key(conn)) else {
-            return String::new();
+            return Connection::default();
         };
-        match postcard::from_bytes::<Connection>(guard.record()) {
-            Ok(connection) if connection.start == self.start => connection.dn,
-            _ => String::new(),
-        }
+        postcard::from_bytes::<Connection>(guard.record())
+            .ok()
+            .filter(|connection| connection.start == self.start)
+            .unwrap_or_default()
     }
 
     fn with_connection(
