@@ -138,6 +138,14 @@ impl Runtime {
             .any(|o| matches!(o, Output::Frame { .. }))
             .then(|| guard.turn());
         drop(guard);
+        // before a browser can answer: the caller hears the 180 ahead of the 200
+        for output in &outputs {
+            if let Output::Reply(reply) = output {
+                if reply.code < 200 {
+                    self.host.reply(reply);
+                }
+            }
+        }
         if let Some(mut turn) = turn {
             turn.wait();
             self.send_frames(dn, &outputs, next);
@@ -293,8 +301,9 @@ impl Runtime {
                         );
                     }
                 }
+                Output::Reply(reply) if reply.code < 200 => {} // sent already
                 Output::Reply(reply) => {
-                    if !self.host.reply(&reply) && reply.invite && reply.code >= 200 {
+                    if !self.host.reply(&reply) && reply.invite {
                         let tx = reply.tx;
                         next.push_back((dn.to_owned(), Input::NotReplied { tx }));
                     }
