@@ -100,6 +100,21 @@ typedef struct rtc_json_config {
 	int32_t expires;                 /* seconds */
 	int32_t ring_timeout;            /* seconds */
 	int32_t log_messages;
+	int32_t session_expires;          /* seconds; 0: none asked for */
+	int32_t min_se;                   /* seconds */
+	int32_t max_redirects;            /* addresses */
+	rtc_json_str_t dtmf_mode;         /* "info" or "rfc4733" */
+	int32_t dtmf_duration;            /* milliseconds */
+	rtc_json_str_t trickle;           /* "off", "info", "update" or "auto" */
+	int32_t accept_refer;
+	rtc_json_str_t conference_prefix; /* of a room that the server names */
+	rtc_json_str_t headers_in;        /* names, "*" at the end for any rest */
+	rtc_json_str_t headers_out;       /* the same */
+	rtc_json_str_t trusted_peers;     /* addresses and networks; empty: outbound_proxy, where it is an address */
+	rtc_json_str_t jwt_keys;          /* file with keys; empty: no tokens */
+	rtc_json_str_t jwt_issuer;
+	rtc_json_str_t jwt_audience;
+	int32_t jwt_leeway;               /* seconds */
 } rtc_json_config_t;
 
 #endif

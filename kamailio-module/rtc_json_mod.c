@@ -30,8 +30,10 @@ rtc_json_config_t rtcj_config;
 static struct params
 {
 	str outbound_proxy, register_mode, contact, domain, realm, codecs, dn_chars, over_limit, server_name, arena_path;
+	str dtmf_mode, trickle, conference_prefix, headers_in, headers_out, trusted_peers, jwt_keys, jwt_issuer, jwt_audience;
 	int arena_size, require_dtls, max_frame, max_calls_per_agent, max_sessions_per_agent;
 	int resume_grace, expires, ring_timeout, log_messages;
+	int session_expires, min_se, max_redirects, dtmf_duration, accept_refer, jwt_leeway;
 	str event_callback;
 } params = {
 	.register_mode = str_init("upstream"),
@@ -48,6 +50,17 @@ static struct params
 	.resume_grace = 30,
 	.expires = 300,
 	.ring_timeout = 90,
+	.session_expires = 1800,
+	.min_se = 90,
+	.max_redirects = 5,
+	.dtmf_mode = str_init("info"),
+	.dtmf_duration = 160,
+	.trickle = str_init("auto"),
+	.accept_refer = 1,
+	.conference_prefix = str_init("conf-"),
+	.headers_in = str_init("X-Genesys-*,User-to-User,P-Asserted-Identity,Diversion"),
+	.headers_out = str_init("X-Genesys-*,User-to-User,Diversion"),
+	.jwt_leeway = 30,
 };
 /* clang-format on */
 
@@ -265,6 +278,21 @@ static int fill_config(rtc_json_config_t *c)
 	c->expires = params.expires;
 	c->ring_timeout = params.ring_timeout;
 	c->log_messages = params.log_messages;
+	c->session_expires = params.session_expires;
+	c->min_se = params.min_se;
+	c->max_redirects = params.max_redirects;
+	c->dtmf_mode = rtcj_from_str(&params.dtmf_mode);
+	c->dtmf_duration = params.dtmf_duration;
+	c->trickle = rtcj_from_str(&params.trickle);
+	c->accept_refer = params.accept_refer;
+	c->conference_prefix = rtcj_from_str(&params.conference_prefix);
+	c->headers_in = rtcj_from_str(&params.headers_in);
+	c->headers_out = rtcj_from_str(&params.headers_out);
+	c->trusted_peers = rtcj_from_str(&params.trusted_peers);
+	c->jwt_keys = rtcj_from_str(&params.jwt_keys);
+	c->jwt_issuer = rtcj_from_str(&params.jwt_issuer);
+	c->jwt_audience = rtcj_from_str(&params.jwt_audience);
+	c->jwt_leeway = params.jwt_leeway;
 	return 0;
 }
 
@@ -375,6 +403,21 @@ static param_export_t mod_params[] = {
 	{"expires", PARAM_INT, &params.expires},
 	{"ring_timeout", PARAM_INT, &params.ring_timeout},
 	{"log_messages", PARAM_INT, &params.log_messages},
+	{"session_expires", PARAM_INT, &params.session_expires},
+	{"min_se", PARAM_INT, &params.min_se},
+	{"max_redirects", PARAM_INT, &params.max_redirects},
+	{"dtmf_mode", PARAM_STR, &params.dtmf_mode},
+	{"dtmf_duration", PARAM_INT, &params.dtmf_duration},
+	{"trickle", PARAM_STR, &params.trickle},
+	{"accept_refer", PARAM_INT, &params.accept_refer},
+	{"conference_prefix", PARAM_STR, &params.conference_prefix},
+	{"headers_in", PARAM_STR, &params.headers_in},
+	{"headers_out", PARAM_STR, &params.headers_out},
+	{"trusted_peers", PARAM_STR, &params.trusted_peers},
+	{"jwt_keys", PARAM_STR, &params.jwt_keys},
+	{"jwt_issuer", PARAM_STR, &params.jwt_issuer},
+	{"jwt_audience", PARAM_STR, &params.jwt_audience},
+	{"jwt_leeway", PARAM_INT, &params.jwt_leeway},
 	{"event_callback", PARAM_STR, &params.event_callback},
 	{"db_url", PARAM_STR, &rtcj_db_url},
 	{"subscriber_table", PARAM_STR, &rtcj_subscriber_table},

@@ -31,6 +31,19 @@ fn config() -> Config {
         resume_grace: 30_000,
         expires: 300,
         ring_timeout: 90_000,
+        session_expires: 1800,
+        min_se: 90,
+        max_redirects: 5,
+        dtmf_mode: rtc_json_engine::DtmfMode::Info,
+        dtmf_duration: 160,
+        trickle: rtc_json_engine::Trickle::Auto,
+        accept_refer: true,
+        conference_prefix: "conf-".into(),
+        headers_in: rtc_json_engine::HeaderList::parse(
+            "X-Genesys-*,User-to-User,P-Asserted-Identity,Diversion",
+        ),
+        headers_out: rtc_json_engine::HeaderList::parse("X-Genesys-*,User-to-User"),
+        trusted_peers: vec!["127.0.0.0/8".parse().expect("a network")],
     }
 }
 
@@ -50,6 +63,7 @@ fn registered(config: &Config, rng: &mut ChaCha8Rng) -> Vec<u8> {
         addr: Some([127, 0, 0, 1].into()),
         request,
         next_hop: None,
+        token: None,
     };
     let outputs = step(&mut agent, input, &mut env);
     let handle = outputs.iter().find_map(|output| match output {
@@ -89,6 +103,7 @@ fn one_call(
         addr: Some([127, 0, 0, 1].into()),
         request,
         next_hop: None,
+        token: None,
     };
     let outputs = step(&mut agent, input, &mut env);
     assert_eq!(agent.calls.len(), 1);

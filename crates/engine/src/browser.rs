@@ -35,10 +35,11 @@ impl Step<'_> {
         addr: Option<IpAddr>,
         request: Request,
         next_hop: Option<String>,
+        token: Option<Result<String, String>>,
     ) {
         let Request { id, message } = request;
         if let ClientMessage::Register(register) = message {
-            return self.register(conn, addr, &id, register, next_hop);
+            return self.register(conn, addr, &id, register, next_hop, token);
         }
         let Some(session) = self.agent.session_on(conn) else {
             let request = Request { id, message };
@@ -80,7 +81,9 @@ impl Step<'_> {
                 };
                 self.refuse(session, &id, &failure);
             }
-            ClientMessage::Conference { .. } | ClientMessage::Message { .. } => {
+            ClientMessage::Conference { .. }
+            | ClientMessage::Message { .. }
+            | ClientMessage::Digest { .. } => {
                 self.refuse(session, &id, &not_implemented());
             }
             ClientMessage::Register(_)
@@ -298,6 +301,7 @@ impl Step<'_> {
             id,
             &ServerMessage::Ack {
                 call_id: Some(call_id.to_owned()),
+                mode: None,
             },
         );
         for other in 0..self.agent.sessions.len() {

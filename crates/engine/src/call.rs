@@ -260,6 +260,8 @@ impl Step<'_> {
                 sdp: Some(c.remote_sdp.clone()).filter(|s| !s.is_empty()),
                 hold: false,
                 remote_hold: c.remote_hold,
+                muted: false,
+                recording: None,
                 since: c.duration(self.now),
                 request: c.request.clone(),
             })

@@ -1,5 +1,6 @@
 //! What the operator chose; the same for every agent and every step.
 
+use ipnet::IpNet;
 use rtc_json_sdp::Policy;
 
 /// Who decides whether a browser may register.
@@ -18,6 +19,61 @@ pub enum OverLimit {
     Refuse,
     /// The oldest one without a call makes room and is told `unregistered` with reason `replaced`.
     Replace,
+}
+
+/// How digits of a `dtmf` message are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DtmfMode {
+    /// INFO with `application/dtmf-relay`.
+    Info,
+    /// By the browser itself, in RTP (RFC 4733), where `telephone-event` was agreed; else as `Info`.
+    Rfc4733,
+}
+
+/// How candidates that a browser finds after its description are sent to the far side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trickle {
+    /// Not at all.
+    Off,
+    /// INFO (RFC 8840) to a far side that announced `trickle-ice`.
+    Info,
+    /// UPDATE (RFC 3311) with the whole description to a far side that allows it.
+    Update,
+    /// INFO where it was announced; else UPDATE, but only where the far side shows no address that the browser could reach:
+    /// all others find the browser by its own checks (peer-reflexive candidates).
+    Auto,
+}
+
+/// Header fields that may pass between a browser and SIP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderList(Vec<String>);
+
+impl HeaderList {
+    /// Reads names divided by commas or blanks; `*` at the end of one stands for any rest.
+    pub fn parse(list: &str) -> Self {
+        HeaderList(
+            list.split([',', ' ', '\t'])
+                .filter(|name| !name.is_empty())
+                .map(str::to_ascii_lowercase)
+                .collect(),
+        )
+    }
+
+    /// Is that header on the list?
+    pub fn allows(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        self.0
+            .iter()
+            .any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => name.starts_with(start),
+                None => *pattern == name,
+            })
+    }
+
+    /// The names as they were written, in lower case.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
 }
 
 /// Settings of the engine. Durations are milliseconds unless the name says otherwise.
@@ -49,4 +105,26 @@ pub struct Config {
     pub expires: u32,
     /// How long an incoming call rings before it is answered with 480.
     pub ring_timeout: u64,
+    /// Session interval to ask for in seconds (RFC 4028); 0 asks for none.
+    pub session_expires: u32,
+    /// Shortest session interval that is accepted, in seconds.
+    pub min_se: u32,
+    /// Addresses tried for one call when the far side redirects it (3xx).
+    pub max_redirects: usize,
+    /// How digits are sent.
+    pub dtmf_mode: DtmfMode,
+    /// Milliseconds of a digit for which the browser names no duration.
+    pub dtmf_duration: u32,
+    /// How later candidates are sent.
+    pub trickle: Trickle,
+    /// Does a REFER of the far side move the call?
+    pub accept_refer: bool,
+    /// A conference without a name gets this and the DN.
+    pub conference_prefix: String,
+    /// Header fields of an INVITE that the browser is shown.
+    pub headers_in: HeaderList,
+    /// Header fields that a browser may add to its INVITE.
+    pub headers_out: HeaderList,
+    /// Who may assert an identity (RFC 3325).
+    pub trusted_peers: Vec<IpNet>,
 }

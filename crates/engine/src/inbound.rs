@@ -14,7 +14,13 @@ use crate::step::Step;
 pub(crate) const ALLOW: &str = "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE\r\n";
 
 impl Step<'_> {
-    pub fn on_sip_request(&mut self, message: &Message<'_>, user: &str, tx: Option<ServerTx>) {
+    pub fn on_sip_request(
+        &mut self,
+        message: &Message<'_>,
+        user: &str,
+        tx: Option<ServerTx>,
+        _src: Option<std::net::IpAddr>,
+    ) {
         let method = message.method().unwrap_or_default();
         let Some(tx) = tx else {
             if method == "ACK" {

@@ -21,6 +21,8 @@ pub enum Input<'a> {
         request: Request,
         /// Next hop that the script chose.
         next_hop: Option<String>,
+        /// What the `token` of a `register` came to: its subject, or why it was refused. None without a token.
+        token: Option<Result<String, String>>,
     },
     /// The routing script refused a message of a browser.
     Refused {
@@ -60,6 +62,8 @@ pub enum Input<'a> {
         user: &'a str,
         /// Its server transaction; none for ACK.
         tx: Option<ServerTx>,
+        /// Where it came from.
+        src: Option<IpAddr>,
     },
     /// A reply to a request of ours.
     SipReply {

@@ -23,7 +23,7 @@ mod step;
 mod trickle;
 
 pub use browser::before_registration;
-pub use config::{Config, OverLimit, RegisterMode};
+pub use config::{Config, DtmfMode, HeaderList, OverLimit, RegisterMode, Trickle};
 pub use io::{
     CallRecord, Counter, Handle, Input, Output, Purpose, SipReply, SipRequest, TableUnavailable,
 };

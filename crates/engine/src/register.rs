@@ -33,6 +33,7 @@ impl Step<'_> {
         id: &str,
         wanted: Register,
         next_hop: Option<String>,
+        _token: Option<Result<String, String>>,
     ) {
         if let Some(token) = &wanted.resume {
             if let Some(session) = self.session_with_token(token) {

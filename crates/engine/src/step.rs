@@ -40,7 +40,8 @@ pub fn step(agent: &mut Agent, input: Input<'_>, env: &mut Env<'_>) -> Vec<Outpu
             addr,
             request,
             next_hop,
-        } => step.on_message(conn, addr, request, next_hop),
+            token,
+        } => step.on_message(conn, addr, request, next_hop, token),
         Input::Refused {
             conn,
             request,
@@ -50,7 +51,12 @@ pub fn step(agent: &mut Agent, input: Input<'_>, env: &mut Env<'_>) -> Vec<Outpu
         Input::Closed { conn } => step.on_closed(conn),
         Input::Unsent { conn, text } => step.on_unsent(conn, &text),
         Input::Ha1 { conn, found } => step.on_ha1(conn, found),
-        Input::SipRequest { message, user, tx } => step.on_sip_request(message, user, tx),
+        Input::SipRequest {
+            message,
+            user,
+            tx,
+            src,
+        } => step.on_sip_request(message, user, tx, src),
         Input::SipReply {
             handle,
             code,

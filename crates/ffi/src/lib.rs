@@ -305,7 +305,13 @@ pub unsafe extern "C" fn rtc_json_sip_request(request: *const rtc_json_sip_reque
         return 0;
     };
     // SAFETY: the caller's promise
-    let (raw, user) = unsafe { (bytes(request.message), text(request.user)) };
+    let (raw, user, src) = unsafe {
+        (
+            bytes(request.message),
+            text(request.user),
+            text(request.src_ip),
+        )
+    };
     guarded(0, |runtime| {
         let Ok(message) = Message::parse(raw) else {
             return 0;
@@ -315,7 +321,8 @@ pub unsafe extern "C" fn rtc_json_sip_request(request: *const rtc_json_sip_reque
             index: request.index,
             label: request.label,
         });
-        i32::from(runtime.sip_request(&unescape_user(user), user, &message, tx))
+        let src = src.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        i32::from(runtime.sip_request(&unescape_user(user), user, &message, tx, src))
     })
 }
 

@@ -357,6 +357,7 @@ impl Runtime {
                 addr,
                 request: request.clone(),
                 next_hop,
+                token: None,
             },
             Event::Refuse { code, reason } => Input::Refused {
                 conn,
@@ -531,6 +532,7 @@ impl Runtime {
         user: &str,
         message: &Message<'_>,
         tx: Option<ServerTx>,
+        src: Option<IpAddr>,
     ) -> bool {
         let invite = message.method() == Some("INVITE");
         if invite && self.short_of_space() {
@@ -540,7 +542,13 @@ impl Runtime {
             }
             return true;
         }
-        match self.drive(dn, Input::SipRequest { message, user, tx }, false) {
+        let input = Input::SipRequest {
+            message,
+            user,
+            tx,
+            src,
+        };
+        match self.drive(dn, input, false) {
             Ok(()) => true,
             Err(Failed::NoAgent) => false,
             Err(failed) => {

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use rtc_json_engine::{Config, OverLimit, RegisterMode};
+use ipnet::IpNet;
+use rtc_json_engine::{Config, DtmfMode, HeaderList, OverLimit, RegisterMode, Trickle};
 use rtc_json_protocol::Limits;
 use rtc_json_sdp::Policy;
 use rtc_json_sip::{valid_host_port, Uri};
@@ -203,6 +204,72 @@ impl Settings {
         )?;
         let grace = range("resume_grace", raw.resume_grace.into(), 1, 3600, "seconds")?;
         let expires = range("expires", raw.expires.into(), 30, 86_400, "seconds")?;
+        let min_se = range("min_se", raw.min_se.into(), 90, 86_400, "seconds")?;
+        let session_expires = raw.session_expires.into();
+        if session_expires != 0 {
+            range(
+                "session_expires",
+                session_expires,
+                min_se,
+                86_400,
+                "seconds; 0 for none",
+            )?;
+        }
+        let max_redirects = range(
+            "max_redirects",
+            raw.max_redirects.into(),
+            0,
+            20,
+            "addresses",
+        )?;
+        let dtmf_duration = range(
+            "dtmf_duration",
+            raw.dtmf_duration.into(),
+            40,
+            10_000,
+            "milliseconds",
+        )?;
+        let dtmf = read(raw.dtmf_mode);
+        let dtmf_mode = match dtmf.as_str() {
+            "info" => DtmfMode::Info,
+            "rfc4733" => DtmfMode::Rfc4733,
+            _ => {
+                return Err(BadSetting::Choice {
+                    name: "dtmf_mode",
+                    value: dtmf,
+                    allowed: "info, rfc4733",
+                })
+            }
+        };
+        let word = read(raw.trickle);
+        let trickle = match word.as_str() {
+            "off" => Trickle::Off,
+            "info" => Trickle::Info,
+            "update" => Trickle::Update,
+            "auto" => Trickle::Auto,
+            _ => {
+                return Err(BadSetting::Choice {
+                    name: "trickle",
+                    value: word,
+                    allowed: "off, info, update, auto",
+                })
+            }
+        };
+        let conference_prefix = read(raw.conference_prefix);
+        if !conference_prefix
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._+*#-".contains(c))
+            || conference_prefix.len() > 32
+        {
+            return Err(BadSetting::Form {
+                name: "conference_prefix",
+                value: conference_prefix,
+                instead: "at most 32 letters, digits or characters of ._+*#-, as in conf-",
+            });
+        }
+        let headers_in = header_list("headers_in", &read(raw.headers_in))?;
+        let headers_out = header_list("headers_out", &read(raw.headers_out))?;
+        let trusted_peers = trusted(&read(raw.trusted_peers), &next_hop)?;
         let ring = range("ring_timeout", raw.ring_timeout.into(), 5, 3600, "seconds")?;
         let unsigned = |n: i64| usize::try_from(n).unwrap_or_default();
         let seconds = |n: i64| u64::try_from(n).unwrap_or_default() * 1000;
@@ -221,6 +288,17 @@ impl Settings {
                 resume_grace: seconds(grace),
                 expires: u32::try_from(expires).unwrap_or_default(),
                 ring_timeout: seconds(ring),
+                session_expires: u32::try_from(session_expires).unwrap_or_default(),
+                min_se: u32::try_from(min_se).unwrap_or_default(),
+                max_redirects: unsigned(max_redirects),
+                dtmf_mode,
+                dtmf_duration: u32::try_from(dtmf_duration).unwrap_or_default(),
+                trickle,
+                accept_refer: raw.accept_refer != 0,
+                conference_prefix,
+                headers_in,
+                headers_out,
+                trusted_peers,
             },
             limits: Limits {
                 max_frame: unsigned(max_frame),
@@ -230,6 +308,79 @@ impl Settings {
             arena_size: u64::try_from(arena_size).unwrap_or_default() << 20,
             log_messages: raw.log_messages != 0,
         })
+    }
+}
+
+/// Header fields that make a SIP message what it is: nobody may set or see them by a list.
+const OWN_HEADERS: [&str; 24] = [
+    "via",
+    "from",
+    "to",
+    "call-id",
+    "cseq",
+    "contact",
+    "route",
+    "record-route",
+    "max-forwards",
+    "content-type",
+    "content-length",
+    "content-disposition",
+    "authorization",
+    "proxy-authorization",
+    "www-authenticate",
+    "proxy-authenticate",
+    "require",
+    "proxy-require",
+    "supported",
+    "session-expires",
+    "min-se",
+    "replaces",
+    "refer-to",
+    "rack",
+];
+
+fn header_list(name: &'static str, list: &str) -> Result<HeaderList, BadSetting> {
+    let parsed = HeaderList::parse(list);
+    let token = |c: char| c.is_ascii_alphanumeric() || "-.!%*_+`'~".contains(c);
+    let bad = parsed.names().any(|n| {
+        let bare = n.strip_suffix('*').unwrap_or(n);
+        bare.is_empty() || bare.contains('*') || !bare.chars().all(token)
+    }) || OWN_HEADERS.iter().any(|own| parsed.allows(own));
+    if bad {
+        return Err(BadSetting::Form {
+            name,
+            value: list.to_owned(),
+            instead: "names of headers that are not SIP's own, as in X-Genesys-*,User-to-User",
+        });
+    }
+    Ok(parsed)
+}
+
+fn trusted(list: &str, next_hop: &str) -> Result<Vec<IpNet>, BadSetting> {
+    let net = |text: &str| -> Option<IpNet> {
+        let text = text.trim_matches(['[', ']']);
+        text.parse()
+            .ok()
+            .or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
+    };
+    match list {
+        "none" => Ok(Vec::new()),
+        "" => Ok(Uri::parse(next_hop)
+            .ok()
+            .and_then(|uri| net(uri.host))
+            .into_iter()
+            .collect()),
+        _ => list
+            .split([',', ' ', '\t'])
+            .filter(|word| !word.is_empty())
+            .map(|word| {
+                net(word).ok_or_else(|| BadSetting::Form {
+                    name: "trusted_peers",
+                    value: list.to_owned(),
+                    instead: "addresses or networks, as in 192.0.2.20,198.51.100.0/24, or none",
+                })
+            })
+            .collect(),
     }
 }
 

@@ -99,6 +99,13 @@ pub enum ClientMessage {
         /// What to do.
         action: RecordingAction,
     },
+    /// Answer to a `challenge` that came by itself: for a call's request, or for the refresh of the registration.
+    Digest {
+        /// The call whose request was challenged; none for the registration.
+        call_id: Option<String>,
+        /// The answer.
+        digest: Box<DigestAnswer>,
+    },
     /// A text message.
     Message {
         /// The receiver's number.

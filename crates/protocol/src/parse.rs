@@ -278,6 +278,10 @@ fn read_message(
             call_id: payload.string("callId", &CALL_ID)?,
             action: read_action(payload)?,
         },
+        "digest" => ClientMessage::Digest {
+            call_id: payload.optional_string("callId", &CALL_ID)?,
+            digest: read_digest(payload)?.ok_or_else(|| Problem::at("digest", "an object"))?,
+        },
         "message" => ClientMessage::Message {
             to: payload.number("to", limits)?,
             text: payload.string("text", &TEXT)?,

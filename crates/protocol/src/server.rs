@@ -57,6 +57,9 @@ pub enum ServerMessage {
         method: String,
         /// URI to hash.
         uri: String,
+        /// The call whose request was challenged; absent for a registration.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        call_id: Option<String>,
     },
     /// Signed out.
     Unregistered {
@@ -121,7 +124,8 @@ pub enum ServerMessage {
         /// An offer (with `answer_needed`) or an answer.
         #[serde(skip_serializing_if = "Option::is_none")]
         sdp: Option<String>,
-        /// The client has to send `answer`.
+        /// `true`: the client has to send `answer`; without `sdp` that one carries a new offer of its own. `false`: the offer
+        /// that it made came to nothing, and the description before it holds again.
         #[serde(skip_serializing_if = "Option::is_none")]
         answer_needed: Option<bool>,
         /// Who the far side is now, after a transfer.
@@ -213,6 +217,9 @@ pub enum ServerMessage {
         /// The call, when the request named one.
         #[serde(skip_serializing_if = "Option::is_none")]
         call_id: Option<String>,
+        /// `rfc4733` as the outcome of `dtmf`: nothing was sent, the browser plays the digits into its own RTP.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mode: Option<&'static str>,
     },
     /// I am here.
     #[serde(serialize_with = "empty_payload")]
@@ -275,6 +282,12 @@ pub struct CallSnapshot {
     pub hold: bool,
     /// On hold by the far side.
     pub remote_hold: bool,
+    /// Its microphone is muted, as the browser said.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub muted: bool,
+    /// The recording that the browser asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recording: Option<RecordingState>,
     /// Seconds since it was answered, 0 before.
     pub since: u64,
     /// Id of the `call` request.
@@ -475,7 +488,13 @@ mod tests {
             r#"{"type":"pong","payload":{},"id":"1"}"#
         );
         assert_eq!(
-            encode(&ServerMessage::Ack { call_id: None }, "1"),
+            encode(
+                &ServerMessage::Ack {
+                    call_id: None,
+                    mode: None
+                },
+                "1"
+            ),
             r#"{"type":"ack","payload":{},"id":"1"}"#
         );
     }

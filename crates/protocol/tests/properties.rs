@@ -104,6 +104,8 @@ fn message() -> impl Strategy<Value = ServerMessage> {
                     sdp: option.clone(),
                     hold: flag,
                     remote_hold: flag,
+                    muted: flag,
+                    recording: None,
                     since: long,
                     request: option,
                 }],
@@ -119,6 +121,7 @@ fn message() -> impl Strategy<Value = ServerMessage> {
                 qop: other.clone(),
                 method: other.clone(),
                 uri: other,
+                call_id: option,
             },
             3 => ServerMessage::Unregistered {
                 dn: other,
@@ -200,7 +203,10 @@ fn message() -> impl Strategy<Value = ServerMessage> {
                 cause,
                 retryable: Some(flag),
             },
-            16 => ServerMessage::Ack { call_id: option },
+            16 => ServerMessage::Ack {
+                call_id: option,
+                mode: None,
+            },
             17 => ServerMessage::Pong,
             _ => ServerMessage::Notice { reason: other },
         },

@@ -32,6 +32,19 @@ pub fn config() -> Config {
         resume_grace: 30_000,
         expires: 300,
         ring_timeout: 90_000,
+        session_expires: 1800,
+        min_se: 90,
+        max_redirects: 5,
+        dtmf_mode: rtc_json_engine::DtmfMode::Info,
+        dtmf_duration: 160,
+        trickle: rtc_json_engine::Trickle::Auto,
+        accept_refer: true,
+        conference_prefix: "conf-".into(),
+        headers_in: rtc_json_engine::HeaderList::parse(
+            "X-Genesys-*,User-to-User,P-Asserted-Identity,Diversion",
+        ),
+        headers_out: rtc_json_engine::HeaderList::parse("X-Genesys-*,User-to-User"),
+        trusted_peers: vec!["127.0.0.0/8".parse().expect("a network")],
     }
 }
 
@@ -84,6 +97,7 @@ impl World {
             addr: Some([198, 51, 100, 7].into()),
             request,
             next_hop: None,
+            token: None,
         });
     }
 
@@ -209,6 +223,7 @@ impl World {
             message: &message,
             user: "5001",
             tx: (!ack).then_some(tx),
+            src: Some([127, 0, 0, 1].into()),
         });
         tx
     }
