@@ -191,7 +191,13 @@ pub fn sipfrag_status(body: &[u8]) -> Option<u16> {
         .filter(|code| (100..700).contains(code))
 }
 
+/// The text without control characters.
 fn printable(text: &str) -> String {
+    // U+0080 to U+009F begin with C2 in UTF-8, as some harmless characters do; hardly any text has one of these bytes, and
+    // then it is one copy
+    if text.bytes().all(|b| b >= b' ' && b != 0x7f && b != 0xc2) {
+        return text.to_owned();
+    }
     text.replace(char::is_control, "")
 }
 
