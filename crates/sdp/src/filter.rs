@@ -331,13 +331,7 @@ impl<'a> Writer<'a> {
         match (kept, browser.map(|address| address.to_canonical())) {
             (Some(kept), _) if !kept.connection.is_empty() => self.out.push_str(&kept.connection),
             (_, Some(address)) => {
-                let family = match address {
-                    IpAddr::V4(_) => "IN IP4 ",
-                    IpAddr::V6(_) => "IN IP6 ",
-                };
-                self.out.push_str(family);
-                // writing to a String cannot fail
-                let _ = write!(self.out, "{address}");
+                self.address(address);
             }
             _ => self.out.push_str(value),
         }
@@ -353,6 +347,26 @@ impl<'a> Writer<'a> {
                 self.out.push_str("a=candidate:");
                 self.number(foundation);
                 self.line(" 1 udp 1 0.0.0.0 9 typ host");
+            }
+        }
+    }
+
+    fn address(&mut self, address: IpAddr) {
+        match address {
+            // nearly every browser, so without the formatting machinery
+            IpAddr::V4(address) => {
+                self.out.push_str("IN IP4 ");
+                for (at, part) in address.octets().into_iter().enumerate() {
+                    if at != 0 {
+                        self.out.push('.');
+                    }
+                    self.number(u32::from(part));
+                }
+            }
+            IpAddr::V6(address) => {
+                self.out.push_str("IN IP6 ");
+                // writing to a String cannot fail
+                let _ = write!(self.out, "{address}");
             }
         }
     }

@@ -4,13 +4,15 @@ use std::net::IpAddr;
 
 use crate::Direction;
 
-/// The lines of a text, without their ends.
+/// The lines of a text, without their ends, and what the search for their ends saw of other control bytes.
 pub(crate) struct Lines<'a> {
     text: &'a str,
     /// Offset behind the end of the line that came last.
     pub end: usize,
-    /// How many lines ended with CRLF so far.
-    pub returns: usize,
+    /// A CR stood without its LF.
+    pub bare_return: bool,
+    /// There was a control byte that is neither a tab nor of a line end.
+    pub control: bool,
 }
 
 impl<'a> Lines<'a> {
@@ -18,7 +20,8 @@ impl<'a> Lines<'a> {
         Lines {
             text,
             end: 0,
-            returns: 0,
+            bare_return: false,
+            control: false,
         }
     }
 }
@@ -32,29 +35,41 @@ impl<'a> Iterator for Lines<'a> {
         if rest.is_empty() {
             return None;
         }
-        let at = line_feed(rest.as_bytes());
-        let line = &rest[..at];
-        self.end = (self.end + at + 1).min(self.text.len());
-        match line.strip_suffix('\r') {
-            Some(line) if at < rest.len() => {
-                self.returns += 1;
-                Some(line)
-            }
-            _ => Some(line),
+        let bytes = rest.as_bytes();
+        let mut at = 0;
+        loop {
+            at += control_byte(&bytes[at..]);
+            let end = match (bytes.get(at), bytes.get(at + 1)) {
+                (Some(b'\n'), _) => 1,
+                (Some(b'\r'), Some(b'\n')) => 2,
+                (None, _) => 0,
+                (Some(other), _) => {
+                    match other {
+                        b'\r' => self.bare_return = true,
+                        b'\t' => {}
+                        _ => self.control = true,
+                    }
+                    at += 1;
+                    continue;
+                }
+            };
+            self.end += at + end;
+            return Some(&rest[..at]);
         }
     }
 }
 
-/// Offset of the first LF, or the length. Eight bytes at a time: half of the cost of a filter is finding line ends, and
-/// most lines are too short for a search that has to be set up.
+/// Offset of the first control byte, or the length. Eight bytes at a time: a good part of a filter's cost is finding line
+/// ends, and most lines are too short for a search that has to be set up.
 #[inline]
-fn line_feed(bytes: &[u8]) -> usize {
+fn control_byte(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    const LF: u64 = ONES * b'\n' as u64;
-    // the lowest bit set marks the first LF among eight bytes
+    // the lowest bit set marks the first control byte among eight bytes: one below 32, or 127
     let marks = |eight: &[u8; 8]| {
-        let x = u64::from_le_bytes(*eight) ^ LF;
-        x.wrapping_sub(ONES) & !x & (ONES << 7)
+        let x = u64::from_le_bytes(*eight);
+        let del = x ^ (ONES * 0x7f);
+        let below = x.wrapping_sub(ONES * 32) & !x;
+        (below | del.wrapping_sub(ONES) & !del) & (ONES << 7)
     };
     let mut rest = bytes;
     let mut at = 0;
@@ -66,7 +81,10 @@ fn line_feed(bytes: &[u8]) -> usize {
         at += 8;
         rest = tail;
     }
-    at + rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len())
+    at + rest
+        .iter()
+        .position(u8::is_ascii_control)
+        .unwrap_or(rest.len())
 }
 
 /// A line, as far as a rule names it.
@@ -102,6 +120,22 @@ pub(crate) enum Line<'a> {
 }
 
 impl<'a> Line<'a> {
+    /// Does every rule leave such a line as it is, wherever it stands?
+    #[inline]
+    pub fn passes(&self) -> bool {
+        matches!(
+            self,
+            Line::Other
+                | Line::Origin(_)
+                | Line::Pwd(_)
+                | Line::Setup(_)
+                | Line::Fingerprint(_)
+                | Line::Mid(_)
+                | Line::RtcpMux
+                | Line::Direction(_)
+        )
+    }
+
     #[inline]
     pub fn of(line: &'a str) -> Line<'a> {
         let Some(value) = line.get(2..) else {
