@@ -49,11 +49,14 @@ impl Step<'_> {
             call_id: c.dialog.call_id.clone(),
             cseq: c.invite_cseq,
             next_hop: next_hop.unwrap_or_else(|| self.config.next_hop.clone()),
-            headers: format!(
-                "{contact}{}{}{authorization}Content-Type: application/sdp\r\n",
+            headers: [
+                &contact,
                 crate::inbound::ALLOW,
-                crate::trickle::SUPPORTED
-            ),
+                crate::trickle::SUPPORTED,
+                authorization,
+                "Content-Type: application/sdp\r\n",
+            ]
+            .concat(),
             body: c.local_sdp.clone(),
             handle: Handle {
                 dn: self.agent.dn.clone(),
