@@ -4,7 +4,7 @@ use std::{fmt::Write, net::IpAddr};
 
 use crate::{
     error::Error,
-    line::{is_unspecified, Line, Lines},
+    line::{is_unspecified, words, Line, Lines},
     policy::Policy,
     scan::{is_dtls_srtp, is_strong, scan, Fate, Print, Scan, Section},
     Candidates, Direction, Filtered, Kind, Placement,
@@ -306,7 +306,7 @@ impl<'a> Writer<'a> {
 
     /// `a=group:BUNDLE` without the sections that are refused; nothing if none stays.
     fn bundle(&mut self, line: &str, tags: &str) {
-        let tags = || tags.split(' ').filter(|tag| !tag.is_empty());
+        let tags = || words(tags);
         if tags().all(|tag| self.scan.stays(tag)) {
             return self.line(line);
         }
@@ -372,18 +372,10 @@ impl<'a> Writer<'a> {
     }
 
     fn number(&mut self, n: u32) {
-        let mut digits = [0; 10];
-        let mut at = digits.len();
-        let mut rest = n;
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
+        if n >= 10 {
+            self.number(n / 10);
         }
-        self.out.extend(digits[at..].iter().map(|&b| char::from(b)));
+        self.out.push(char::from(b'0' + (n % 10) as u8));
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::{
     error::{malformed, Error, Faults},
-    line::{cut, is_placeholder, payload_type, Line, Lines, Media},
+    line::{cut, is_placeholder, payload_type, words, Line, Lines, Media},
     policy::{Format, Policy},
     Direction, Kind,
 };
@@ -265,7 +265,7 @@ fn read<'a>(text: &'a str, policy: &Policy) -> Result<Scan<'a>, Error> {
                 Line::Origin(_) => origin = true,
                 Line::Bundle(tags) => {
                     let many = scan.bundles.len() == MAX_SECTIONS
-                        || tags.split(' ').nth(MAX_SECTIONS + 1).is_some();
+                        || tags.bytes().filter(|b| *b == b' ').count() > MAX_SECTIONS;
                     if many {
                         return Err(malformed(number, "too many BUNDLE groups or members"));
                     }
@@ -503,12 +503,8 @@ impl<'a> Scan<'a> {
         let tags = self
             .bundles
             .iter()
-            .find(|tags| tags.split(' ').any(|tag| tag == mid))?;
-        Some(
-            tags.split(' ')
-                .filter(|tag| !tag.is_empty())
-                .filter_map(|tag| self.sections.iter().position(|s| s.mid == Some(tag))),
-        )
+            .find(|tags| words(tags).any(|tag| tag == mid))?;
+        Some(words(tags).filter_map(|tag| self.sections.iter().position(|s| s.mid == Some(tag))))
     }
 
     /// Is this identification tag that of a section that stays?
