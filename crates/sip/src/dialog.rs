@@ -275,6 +275,18 @@ mod tests {
     }
 
     #[test]
+    fn no_control_character_gets_in() {
+        for (text, expected) in [
+            ("sip:1@b", "sip:1@b"),
+            ("\"Jörg £\" <sip:1@b>", "\"Jörg £\" <sip:1@b>"),
+            ("a\r\nb\0c\u{7f}\u{80}\u{85}\u{9f}\u{a0}d", "abc\u{a0}d"),
+            ("", ""),
+        ] {
+            assert_eq!(printable(text), expected);
+        }
+    }
+
+    #[test]
     fn as_callee_the_routes_keep_their_order() {
         let broken = Message::parse(INVITE).unwrap();
         // a quote cannot stand within a URI
