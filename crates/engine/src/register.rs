@@ -9,6 +9,7 @@ use rtc_json_sip::{self as sip, Algorithm, Challenge, Ha1, Message};
 use subtle::ConstantTimeEq;
 
 use crate::call::End;
+use crate::challenge::{answerable, challenges, Asked, Proof, REGISTER_WAIT};
 use crate::config::{OverLimit, RegisterMode};
 use crate::io::{Counter, Handle, Output, Purpose, SipRequest, TableUnavailable};
 use crate::model::{Pending, Session};
@@ -33,26 +34,37 @@ impl Step<'_> {
         id: &str,
         wanted: Register,
         next_hop: Option<String>,
-        _token: Option<Result<String, String>>,
+        token: Option<Result<String, String>>,
     ) {
-        if let Some(token) = &wanted.resume {
-            if let Some(session) = self.session_with_token(token) {
+        if let Some(resume) = &wanted.resume {
+            if let Some(session) = self.session_with_token(resume) {
                 return self.resume(session, conn, addr, id, &wanted);
             }
-            if wanted.password.is_none() {
+            if wanted.password.is_none() && wanted.token.is_none() && wanted.digest.is_none() {
                 return self.registration_failed(conn, id, 401, "session expired: register anew");
             }
         }
-        if self.agent.pending.iter().any(|p| p.conn == conn) {
+        let before = self.agent.pending.iter().position(|p| p.conn == conn);
+        if before.is_some_and(|index| !self.agent.pending[index].waits()) {
             // the same one again, or another before the first has its outcome: the first one counts
             return;
         }
-        let Some(password) = wanted.password else {
-            let reason = "password or resume expected";
-            return self.registration_failed(conn, id, 400, reason);
+        // whatever comes now, a challenge is answered once
+        let asked = before.and_then(|index| match self.agent.pending.remove(index).proof {
+            Proof::Asked(asked) => Some(asked),
+            _ => None,
+        });
+        let proof = match self.proof(&wanted, token, asked) {
+            Ok(proof) => proof,
+            Err((code, reason)) => return self.registration_failed(conn, id, code, &reason),
         };
         if self.agent.pending.len() >= MAX_PENDING {
-            return self.registration_failed(conn, id, 503, "too many registrations under way");
+            // one that may never answer makes room
+            let Some(oldest) = self.agent.pending.iter().position(Pending::waits) else {
+                let reason = "too many registrations under way";
+                return self.registration_failed(conn, id, 503, reason);
+            };
+            self.agent.pending.remove(oldest);
         }
         let expires = match wanted.expires {
             None | Some(0) => self.config.expires,
@@ -64,30 +76,86 @@ impl Step<'_> {
             request: id.to_owned(),
             display_name: wanted.display_name.unwrap_or_default(),
             expires,
-            password: Some(password.expose().to_owned()),
+            password: wanted.password.map(|password| password.expose().to_owned()),
             ha1: Ha1::default(),
+            proof,
             cseq: 0,
             answered: 0,
             next_hop,
             deadline: self.now + PENDING_WAIT,
         };
-        match self.config.register_mode {
-            RegisterMode::Local => {
-                let realm = self.config.realm.clone();
-                keep_ha1(&mut pending, &self.agent.dn, &realm);
+        if self.config.register_mode == RegisterMode::Upstream {
+            self.agent.pending.push(pending);
+            return self.next_register();
+        }
+        match pending.proof {
+            Proof::Token => self.establish(pending),
+            // known or not, every DN gets one, and none is looked up before the answer comes
+            Proof::Nothing => {
+                let nonce = self.random_text(32);
+                let (realm, uri) = (self.config.realm.clone(), self.registrar());
+                let asked = Asked::here(&realm, nonce, uri, self.now + REGISTER_WAIT);
+                self.agent.pending.push(pending);
+                self.challenge_pending(self.agent.pending.len() - 1, asked);
+            }
+            _ => {
+                keep_ha1(&mut pending, &self.agent.dn, &self.config.realm);
                 self.agent.pending.push(pending);
                 self.out.push(Output::LookUp { conn });
-            }
-            RegisterMode::Upstream => {
-                self.agent.pending.push(pending);
-                self.next_register();
             }
         }
     }
 
+    /// What a browser shows of who it is; `asked` is the challenge that it was given before.
+    fn proof(
+        &self,
+        wanted: &Register,
+        token: Option<Result<String, String>>,
+        asked: Option<Asked>,
+    ) -> Result<Proof, (u16, String)> {
+        if wanted.token.is_some() || token.is_some() {
+            let own =
+                |sub: &str| sub == self.agent.dn && wanted.dn.as_deref().is_none_or(|dn| dn == sub);
+            return match token {
+                Some(Ok(sub)) if own(&sub) => Ok(Proof::Token),
+                // one text, whichever of the three differ
+                Some(Ok(_)) => Err((403, "the token is for another DN".to_owned())),
+                Some(Err(why)) => Err((401, why)),
+                None => Err((401, "this server takes no tokens".to_owned())),
+            };
+        }
+        if wanted.password.is_some() {
+            return Ok(Proof::Password);
+        }
+        let (Some(digest), Some(asked)) = (&wanted.digest, asked) else {
+            return Ok(Proof::Nothing);
+        };
+        if !asked.is_meant_by(digest) || asked.deadline <= self.now {
+            // too late, or used before: there is a new one to be had
+            return Ok(Proof::Nothing);
+        }
+        let dn = &self.agent.dn;
+        match self.config.register_mode {
+            RegisterMode::Local => asked.answer(dn, digest).map(Proof::Answer),
+            RegisterMode::Upstream => asked.line(dn, &self.config.domain, digest).map(Proof::Line),
+        }
+        .map_err(|details| (400, details.to_owned()))
+    }
+
+    /// The outcome of this `register` is a challenge; another `register` may answer it.
+    fn challenge_pending(&mut self, index: usize, asked: Asked) {
+        let pending = &mut self.agent.pending[index];
+        pending.deadline = asked.deadline;
+        let conn = pending.conn;
+        let text = protocol::encode(&asked.message(None), &pending.request);
+        pending.proof = Proof::Asked(asked);
+        self.out.push(Output::Frame { conn, text });
+    }
+
     /// The user table has spoken.
     pub fn on_ha1(&mut self, conn: i32, found: Result<Option<String>, TableUnavailable>) {
-        let Some(index) = self.agent.pending.iter().position(|p| p.conn == conn) else {
+        let asks = |p: &Pending| p.conn == conn && !p.waits();
+        let Some(index) = self.agent.pending.iter().position(asks) else {
             return;
         };
         let pending = self.agent.pending.remove(index);
@@ -98,8 +166,11 @@ impl Step<'_> {
             }
             // one answer for an unknown DN and for a wrong password
             Ok(found) => {
-                let expected = found.unwrap_or_default();
-                if pending.ha1.matches(&expected) {
+                let right = match &pending.proof {
+                    Proof::Answer(answer) => answer.matches(found.as_deref()),
+                    _ => pending.ha1.matches(&found.unwrap_or_default()),
+                };
+                if right {
                     self.establish(pending);
                 } else {
                     self.registration_failed(conn, &pending.request, 403, "Forbidden");
@@ -133,7 +204,7 @@ impl Step<'_> {
             let pending = self.agent.pending.remove(index);
             if (200..300).contains(&code) {
                 self.bound_until(message, pending.expires);
-                self.agent.upstream.ha1 = pending.ha1;
+                self.keep_secret(&pending);
                 self.agent.upstream.next_hop = pending.next_hop;
                 if self.agent.sessions.is_empty() {
                     self.agent.upstream.refresh_at = self.now;
@@ -142,33 +213,26 @@ impl Step<'_> {
             return;
         }
         match code {
+            200..=299 if self.config.tokens && !self.agent.pending[index].was_checked() => {
+                // The registrar may trust this server for the sake of tokens; then it asks nobody, and what it grants says
+                // nothing of this browser.
+                let pending = self.agent.pending.remove(index);
+                self.bound_until(message, pending.expires);
+                self.agent.upstream.next_hop = pending.next_hop;
+                if self.agent.sessions.is_empty() {
+                    self.agent.upstream.refresh_at = self.now;
+                }
+                let reason = "the registrar has not checked the password";
+                self.registration_failed(pending.conn, &pending.request, 403, reason);
+            }
             200..=299 => {
                 let mut pending = self.agent.pending.remove(index);
                 pending.expires = self.bound_until(message, pending.expires);
-                self.agent.upstream.ha1 = pending.ha1.clone();
+                self.keep_secret(&pending);
                 self.agent.upstream.next_hop = pending.next_hop.clone();
                 self.establish(pending);
             }
-            401 | 407 if pending.answered < MAX_ANSWERS => {
-                let challenge = message.and_then(strongest_challenge);
-                let stale = challenge.as_ref().is_some_and(|c| c.stale);
-                let again = pending.answered == 0 || stale;
-                match challenge {
-                    Some(challenge) if again => {
-                        keep_ha1(
-                            &mut self.agent.pending[index],
-                            &self.agent.dn.clone(),
-                            &challenge.realm,
-                        );
-                        self.agent.upstream.challenge = Some(challenge);
-                        self.agent.upstream.nonce_count = 0;
-                        self.agent.pending[index].answered += 1;
-                        self.pending_register(index);
-                    }
-                    _ => self.give_up(index, 403, "Forbidden"),
-                }
-            }
-            401 | 407 => self.give_up(index, 403, "Forbidden"),
+            401 | 407 => self.on_pending_challenged(index, code, message),
             423 => {
                 let min = message.and_then(sip::min_expires).unwrap_or(0);
                 if min > self.agent.pending[index].expires && min <= 86_400 {
@@ -184,9 +248,60 @@ impl Step<'_> {
         }
     }
 
+    fn on_pending_challenged(&mut self, index: usize, code: u16, message: Option<&Message<'_>>) {
+        let asked = |step: &Self| {
+            let deadline = step.now + REGISTER_WAIT;
+            Asked::by(message?, code, "REGISTER", &step.registrar(), deadline)
+        };
+        let pending = &self.agent.pending[index];
+        match &pending.proof {
+            Proof::Password => {
+                let challenge = message.and_then(strongest_challenge);
+                let stale = challenge.as_ref().is_some_and(|c| c.stale);
+                let again = pending.answered == 0 || stale && pending.answered < MAX_ANSWERS;
+                match challenge {
+                    Some(challenge) if again => {
+                        let pending = &mut self.agent.pending[index];
+                        keep_ha1(pending, &self.agent.dn, &challenge.realm);
+                        pending.answered += 1;
+                        self.agent.upstream.challenge = Some(challenge);
+                        self.agent.upstream.nonce_count = 0;
+                        self.pending_register(index);
+                    }
+                    _ => self.give_up(index, 403, "Forbidden"),
+                }
+            }
+            Proof::Token => {
+                let reason = "the registrar asks for a password: it has to trust this server";
+                self.give_up(index, 403, reason);
+            }
+            Proof::Nothing => match asked(self) {
+                Some(asked) => self.challenge_pending(index, asked),
+                None => {
+                    let reason = "the registrar asks for what a browser cannot answer";
+                    self.give_up(index, 403, reason);
+                }
+            },
+            Proof::Line(_) => match asked(self).filter(Asked::stale) {
+                Some(asked) => self.challenge_pending(index, asked),
+                None => self.give_up(index, 403, "Forbidden"),
+            },
+            Proof::Asked(_) | Proof::Answer(_) => self.give_up(index, 403, "Forbidden"),
+        }
+    }
+
+    /// Keeps the HA1 that the registrar accepted. One who answered a challenge by himself brings none; then that of another
+    /// browser of the agent still serves.
+    fn keep_secret(&mut self, pending: &Pending) {
+        if !pending.ha1.is_empty() {
+            self.agent.upstream.ha1 = pending.ha1.clone();
+        }
+    }
+
     fn give_up(&mut self, index: usize, code: u16, reason: &str) {
         let pending = self.agent.pending.remove(index);
-        if pending.conn != GONE {
+        // one that waits for its browser has had its outcome
+        if pending.conn != GONE && !pending.waits() {
             self.registration_failed(pending.conn, &pending.request, code, reason);
         }
     }
@@ -202,19 +317,27 @@ impl Step<'_> {
                 up.refresh_at = 0;
             }
             200..=299 => {
+                up.asking.settle();
                 let expires = self.config.expires;
                 self.bound_until(message, expires);
             }
-            401 | 407 if up.answered < MAX_ANSWERS => match message.and_then(strongest_challenge) {
-                Some(challenge) if challenge.stale || up.answered == 0 => {
-                    up.challenge = Some(challenge);
-                    up.nonce_count = 0;
-                    up.answered += 1;
-                    self.own_register(removing);
+            401 | 407 => {
+                let again =
+                    |c: &Challenge| up.answered == 0 || c.stale && up.answered < MAX_ANSWERS;
+                let challenge = message.and_then(|m| answerable(m, &up.ha1)).filter(again);
+                match challenge {
+                    Some(challenge) => {
+                        up.challenge = Some(challenge);
+                        up.nonce_count = 0;
+                        up.answered += 1;
+                        self.own_register(removing);
+                    }
+                    // nobody is left who could be asked
+                    None if removing => self.binding_refused(true),
+                    None => self.refresh_challenged(code, message),
                 }
-                _ => self.binding_refused(removing),
-            },
-            401 | 403 | 404 | 407 => self.binding_refused(removing),
+            }
+            403 | 404 => self.binding_refused(removing),
             _ if removing => {
                 // nobody there to take it: the registrar forgets the binding by itself
                 up.bound = false;
@@ -224,10 +347,26 @@ impl Step<'_> {
         }
     }
 
+    /// A refresh could not be made now. It is tried again while the binding lasts; then the browsers that are there are told.
+    pub fn refresh_later(&mut self) {
+        let there = self.agent.sessions.iter().any(Session::attached);
+        let up = &mut self.agent.upstream;
+        let left = up.expires_at.saturating_sub(self.now);
+        if left == 0 && there {
+            return self.binding_refused(false);
+        }
+        up.asking.rounds = 0;
+        up.refresh_at = match left {
+            0 => self.now + REFRESH_RETRY,
+            _ => self.now + (left / 2).clamp(1_000, REFRESH_RETRY),
+        };
+    }
+
     /// The registrar no longer takes the agent's secret.
-    fn binding_refused(&mut self, removing: bool) {
+    pub fn binding_refused(&mut self, removing: bool) {
         self.agent.upstream.bound = false;
         self.agent.upstream.refresh_at = 0;
+        self.agent.upstream.asking.settle();
         if !removing {
             while !self.agent.sessions.is_empty() {
                 self.drop_session(0, UnregisterReason::Expired, EndReason::SessionExpired);
@@ -244,6 +383,7 @@ impl Step<'_> {
             .unwrap_or(asked);
         let up = &mut self.agent.upstream;
         up.bound = true;
+        up.asking.missed = false;
         let span = u64::from(granted) * 1000;
         up.expires_at = self.now + span;
         // early enough for one retry
@@ -283,6 +423,9 @@ impl Step<'_> {
             }
         };
         let s = &mut self.agent.sessions[session];
+        if matches!(pending.proof, Proof::Line(_)) {
+            self.agent.upstream.asking.session = s.number;
+        }
         s.display_name = pending.display_name;
         s.expires = pending.expires;
         self.renew(session);
@@ -376,6 +519,7 @@ impl Step<'_> {
         for text in missed {
             self.out.push(Output::Frame { conn, text });
         }
+        self.repeat_challenges(session);
     }
 
     fn registered(&mut self, session: usize, id: &str) {
@@ -461,8 +605,10 @@ impl Step<'_> {
 
     pub fn on_restarted(&mut self) {
         self.agent.pending.clear();
+        self.texts_after_restart();
         let up = &mut self.agent.upstream;
         up.in_flight = 0;
+        up.asking.asked = None;
         if up.bound && up.refresh_at == 0 {
             up.refresh_at = self.now;
         }
@@ -477,6 +623,8 @@ impl Step<'_> {
 
     pub fn on_tick(&mut self) {
         self.tick_calls();
+        self.tick_texts();
+        self.tick_challenges();
         let mut session = 0;
         while session < self.agent.sessions.len() {
             let s = &self.agent.sessions[session];
@@ -542,15 +690,15 @@ impl Step<'_> {
 
     /// Sends the next REGISTER that waits. One at a time: RFC 3261, section 10.2, forbids a second one before the first
     /// has its final reply.
-    fn next_register(&mut self) {
+    pub fn next_register(&mut self) {
         if self.config.register_mode == RegisterMode::Local
             || self.agent.upstream.in_flight != 0
             || self.agent.pending.iter().any(|p| p.cseq != 0)
         {
             return;
         }
-        if !self.agent.pending.is_empty() {
-            return self.pending_register(0);
+        if let Some(index) = self.agent.pending.iter().position(|p| !p.waits()) {
+            return self.pending_register(index);
         }
         let up = &self.agent.upstream;
         if up.bound && up.refresh_at != 0 && up.refresh_at <= self.now {
@@ -572,9 +720,18 @@ impl Step<'_> {
         if !realm.is_empty() {
             keep_ha1(pending, &self.agent.dn, &realm);
         }
-        let (expires, ha1) = (pending.expires, pending.ha1.clone());
-        let next_hop = pending.next_hop.clone();
-        let cseq = self.send_register(expires, &ha1, next_hop);
+        let ha1 = pending.ha1.clone();
+        let line = match &pending.proof {
+            Proof::Line(line) => line.clone(),
+            // a registrar that may trust us has to ask by itself, or it would not be known whether it has checked anything
+            Proof::Password if pending.answered > 0 || !self.config.tokens => {
+                self.register_authorization(&ha1)
+            }
+            _ => String::new(),
+        };
+        let pending = &self.agent.pending[index];
+        let (expires, next_hop) = (pending.expires, pending.next_hop.clone());
+        let cseq = self.send_register(expires, &line, next_hop);
         self.agent.pending[index].cseq = cseq;
     }
 
@@ -582,20 +739,42 @@ impl Step<'_> {
         let expires = if removing { 0 } else { self.config.expires };
         let ha1 = self.agent.upstream.ha1.clone();
         let next_hop = self.agent.upstream.next_hop.clone();
-        let cseq = self.send_register(expires, &ha1, next_hop);
+        let by_browser = self.agent.upstream.asking.line.take();
+        self.agent.upstream.asking.answering = by_browser.is_some();
+        let line = by_browser.unwrap_or_else(|| self.register_authorization(&ha1));
+        let cseq = self.send_register(expires, &line, next_hop);
         let up = &mut self.agent.upstream;
+        if removing {
+            // nobody is left to answer
+            up.asking.asked = None;
+        }
         up.in_flight = cseq;
         up.removing = removing;
         up.refresh_at = 0;
     }
 
-    fn send_register(&mut self, expires: u32, ha1: &Ha1, next_hop: Option<String>) -> u32 {
+    /// Request-URI of every REGISTER.
+    pub fn registrar(&self) -> String {
+        format!("sip:{}", self.config.domain)
+    }
+
+    fn register_authorization(&mut self, ha1: &Ha1) -> String {
+        let uri = self.registrar();
+        self.authorization("REGISTER", &uri, ha1, "Authorization")
+    }
+
+    /// A REGISTER; `authorization` is a header line or empty.
+    fn send_register(
+        &mut self,
+        expires: u32,
+        authorization: &str,
+        next_hop: Option<String>,
+    ) -> u32 {
         if self.agent.upstream.call_id.is_empty() {
             self.agent.upstream.call_id = self.random_text(16);
             self.agent.upstream.tag = self.random_text(10);
         }
-        let uri = format!("sip:{}", self.config.domain);
-        let authorization = self.authorization("REGISTER", &uri, ha1, "Authorization");
+        let uri = self.registrar();
         let contact = self.contact_uri();
         let own = self.name_addr("");
         let next_hop = next_hop.unwrap_or_else(|| self.config.next_hop.clone());
@@ -657,12 +836,24 @@ fn keep_ha1(pending: &mut Pending, dn: &str, realm: &str) {
     }
 }
 
-/// The challenge to answer among those of a 401 or 407 (RFC 8760, section 2.4: the strongest that we know).
+/// The challenge that an HA1 is to answer among those of a 401 or 407 (RFC 8760, section 2.4: the strongest that we know).
 pub(crate) fn strongest_challenge(message: &Message<'_>) -> Option<Challenge> {
-    let challenges: Vec<Challenge> = message
-        .headers("WWW-Authenticate")
-        .chain(message.headers("Proxy-Authenticate"))
-        .filter_map(|value| Challenge::parse(&value).ok())
-        .collect();
+    let challenges: Vec<Challenge> = challenges(message).collect();
     sip::choose(&challenges).cloned()
+}
+
+impl Pending {
+    /// Is it the browser's turn, to answer a challenge?
+    fn waits(&self) -> bool {
+        matches!(self.proof, Proof::Asked(_))
+    }
+
+    /// Has somebody looked at what the browser has shown, if the registrar grants it?
+    fn was_checked(&self) -> bool {
+        match self.proof {
+            Proof::Password => self.answered > 0,
+            Proof::Token | Proof::Line(_) => true,
+            Proof::Nothing | Proof::Asked(_) | Proof::Answer(_) => false,
+        }
+    }
 }
