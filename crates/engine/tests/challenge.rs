@@ -160,31 +160,23 @@ fn wrong_answers_and_unknown_numbers_look_the_same() {
         json!({ "reason": "Forbidden", "code": 403 })
     );
     assert!(outcomes.iter().all(|o| *o == outcomes[0]));
-    // who is not in the table is not found out by an empty secret either
-    let challenge = ask(&mut w, 1, "r1");
-    let mut digest = answer(&challenge, "secret");
-    let p = &challenge["payload"];
-    let (nonce, uri) = (
-        p["nonce"].as_str().expect("a nonce"),
-        p["uri"].as_str().expect("a uri"),
-    );
-    for secret in ["", "00000000000000000000000000000000"] {
-        let hash = response(
-            Algorithm::Md5,
-            secret,
-            nonce,
-            Some(("00000001", "cl1ent")),
-            "REGISTER",
-            uri,
-        );
-        digest["response"] = hash.into();
+    // who is not in the table, or has no secret there, does not get in by what stands for none
+    for (secret, found) in [("0".repeat(32), None), (String::new(), Some(String::new()))] {
+        let challenge = ask(&mut w, 1, "r1");
+        let p = &challenge["payload"];
+        let text = |key: &str| p[key].as_str().expect("a text").to_owned();
+        let mut digest = answer(&challenge, "secret");
+        let qop = Some(("00000001", "cl1ent"));
+        let (nonce, uri) = (text("nonce"), text("uri"));
+        digest["response"] =
+            response(Algorithm::Md5, &secret, &nonce, qop, "REGISTER", &uri).into();
         register(&mut w, 1, "r2", &digest);
         w.step(Input::Ha1 {
             conn: 1,
-            found: Ok(None),
+            found: Ok(found),
         });
-        let outcome = w.frames(1).pop().expect("an outcome");
-        assert_ne!(outcome["type"], "registered");
+        assert_eq!(w.frame(1)["payload"]["code"], 403);
+        w.out.clear();
     }
 }
 
@@ -523,6 +515,47 @@ fn nobody_answers_the_refresh() {
         w.now <= 1_000_000 + 325_000,
         "not long after the binding has run out"
     );
+}
+
+#[test]
+fn one_does_not_answer_another_one_does() {
+    let mut w = World::new(config());
+    registered(&mut w, 1);
+    registered(&mut w, 2);
+    for conn in [1, 2] {
+        w.send(conn, "ping", json!({}), "p");
+        w.frames(conn);
+    }
+    w.wait(240_000);
+    let refresh = w.request();
+    w.far_reply(&refresh, 401, "x", CHALLENGE, "");
+    assert_eq!(w.types(2), ["challenge"], "who registered last");
+    assert!(w.frames(1).is_empty());
+    w.wait(10_000);
+    assert!(w.requests().is_empty());
+    w.wait(25_000);
+    let again = w.request();
+    w.far_reply(&again, 401, "x", &CHALLENGE.replace("n-1", "n-2"), "");
+    let challenge = w.frame(1);
+    assert_eq!(challenge["type"], "challenge");
+    assert!(w.frames(2).is_empty());
+    w.send(
+        1,
+        "digest",
+        json!({ "digest": answer(&challenge, "secret") }),
+        "d",
+    );
+    let answered = w.request();
+    w.far_reply(&answered, 200, "x", "Expires: 300\r\n", "");
+    assert_eq!(w.agent.sessions.len(), 2);
+    // from now on that one
+    w.send(2, "ping", json!({}), "p");
+    w.frames(1);
+    w.frames(2);
+    w.wait(240_000);
+    let refresh = w.request();
+    w.far_reply(&refresh, 401, "x", CHALLENGE, "");
+    assert_eq!(w.types(1), ["challenge"]);
 }
 
 #[test]
