@@ -1,6 +1,7 @@
 /** Who calls, and what comes with the call: identities, privacy, diversion, header fields in and out. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { answerTo } from '../common/digest.mjs';
 import { startKamailio } from '../common/kamailio.mjs';
 import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
 import { farSdp } from './peer.mjs';
@@ -108,10 +109,12 @@ describe('from a trusted peer', () => {
   });
 
   test('out: added again when the INVITE is', async () => {
-    const [a, peer] = [await bench.agent('5001'), await bench.peer()];
+    const [a, peer] = [await bench.client(), await bench.peer()];
+    const first = await a.expect('register', { dn: '5001' }, 'challenge');
+    await a.expect('register', { dn: '5001', displayName: '', digest: answerTo(first, '5001', 'pw5001') }, 'registered');
     const id = a.send('call', { to: to(peer), sdp: fakeOffer(), headers: { 'X-Genesys-Case': '7' } });
     peer.reply(await peer.request('INVITE'), 407, { headers: ['Proxy-Authenticate: Digest realm="x", nonce="n", qop="auth"'] });
-    const { callId } = await a.waitFor('challenge');
+    const { callId } = await a.waitFor('challenge', (p) => p.callId);
     const digest = { nonce: 'n', response: '0'.repeat(32), qop: 'auth', nc: '00000001', cnonce: 'c' };
     await a.expect('digest', { callId, digest }, 'ack');
     const again = await peer.request('INVITE');

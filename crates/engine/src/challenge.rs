@@ -79,7 +79,6 @@ pub struct Asking {
     /// The one that waits for its answer.
     pub asked: Option<Asked>,
     /// Sessions are asked from this number on: that of the last one that registered by answering a challenge, or was asked.
-    /// 0 for none.
     pub session: u32,
     /// How often browsers were asked for the refresh under way.
     pub rounds: u8,
@@ -282,8 +281,8 @@ impl Step<'_> {
     // ---- requests of calls
 
     /// A request of a call was answered with 401 or 407 and no HA1 is known: asks the session that has the call. What it
-    /// gives is to be kept with the call until [`call_answer`](Self::call_answer); none when nobody can be asked, and then
-    /// the request has failed.
+    /// gives is to be kept with the call until [`call_answer`](Self::call_answer); none when the session has not shown that it
+    /// can answer, and then the request has failed.
     pub fn challenge_call(
         &mut self,
         call: usize,
@@ -295,6 +294,9 @@ impl Step<'_> {
         let asked = Asked::by(reply, code, method, uri, self.now + ASK_WAIT)?;
         // one that is away is told when it comes back
         let session = self.owner(call)?;
+        if !self.agent.sessions[session].answers {
+            return None;
+        }
         let message = asked.message(Some(&self.agent.calls[call].id));
         self.event(session, &message);
         Some(asked)
@@ -392,7 +394,7 @@ impl Step<'_> {
         let by_browser = std::mem::take(&mut up.asking.answering);
         let by_ha1 = !by_browser && up.answered > 0;
         let stale = asked.as_ref().is_some_and(Asked::stale);
-        let refused = by_browser && !stale || by_ha1 && up.asking.session == 0;
+        let refused = by_browser && !stale || !self.agent.sessions.iter().any(|s| s.answers);
         let Some(asked) = asked.filter(|_| !refused) else {
             return self.binding_refused(false);
         };
@@ -417,13 +419,13 @@ impl Step<'_> {
         self.event(session, &message);
     }
 
-    /// The next session that is there.
+    /// The next session that is there and can answer.
     fn session_to_ask(&self) -> Option<usize> {
         let there = |min: u32| {
             let sessions = &self.agent.sessions;
             sessions
                 .iter()
-                .position(|s| s.attached() && s.number >= min)
+                .position(|s| s.attached() && s.answers && s.number >= min)
         };
         there(self.agent.upstream.asking.session).or_else(|| there(0))
     }

@@ -49,6 +49,8 @@ pub struct Session {
     pub addr: Option<std::net::IpAddr>,
     /// Name that this browser gave.
     pub display_name: String,
+    /// It registered by answering a challenge, so it can answer others.
+    pub answers: bool,
     /// When the connection was lost; 0 while there is one.
     pub detached_at: u64,
     /// Number of the first event that the browser missed, while it is away.

@@ -411,6 +411,7 @@ impl Step<'_> {
                     conn: Some(pending.conn),
                     addr: pending.addr,
                     display_name: String::new(),
+                    answers: false,
                     detached_at: 0,
                     missed_from: 0,
                     expires: 0,
@@ -423,7 +424,8 @@ impl Step<'_> {
             }
         };
         let s = &mut self.agent.sessions[session];
-        if matches!(pending.proof, Proof::Line(_)) {
+        s.answers = matches!(pending.proof, Proof::Line(_) | Proof::Answer(_));
+        if s.answers {
             self.agent.upstream.asking.session = s.number;
         }
         s.display_name = pending.display_name;

@@ -175,7 +175,9 @@ impl Step<'_> {
             self.answered_text(text, &line);
             return true;
         }
-        let (Some(asked), Some(session)) = (asked, self.agent.session(number)) else {
+        let session = self.agent.session(number);
+        let session = session.filter(|session| self.agent.sessions[*session].answers);
+        let (Some(asked), Some(session)) = (asked, session) else {
             return false;
         };
         let challenge = asked.message(None);

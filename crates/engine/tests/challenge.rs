@@ -735,6 +735,37 @@ fn the_invite_waits_for_the_browser() {
 }
 
 #[test]
+fn who_gave_a_password_is_not_asked() {
+    let mut w = local();
+    w.send(
+        1,
+        "register",
+        json!({ "dn": "5001", "password": "secret" }),
+        "r1",
+    );
+    w.step(Input::Ha1 {
+        conn: 1,
+        found: Ok(Some(ha1(Algorithm::Md5, "5001", "rtc.local", "secret"))),
+    });
+    w.frames(1);
+    let (_, invite) = w.call(1, "c1");
+    w.far_reply(&invite, 401, "x", CHALLENGE, "");
+    assert_eq!(w.types(1), ["error", "callEnded"], "at once");
+    // nor who came with a token
+    let mut w = World::new(config());
+    with_token(&mut w, 1, None, Some(Ok("5001")));
+    let request = w.request();
+    w.far_reply(&request, 200, "x", "Expires: 300\r\n", "");
+    w.send(1, "ping", json!({}), "p");
+    w.frames(1);
+    w.wait(240_000);
+    let refresh = w.request();
+    w.far_reply(&refresh, 401, "x", CHALLENGE, "");
+    assert_eq!(w.frame(1)["payload"]["reason"], "expired");
+    assert!(w.agent.is_empty());
+}
+
+#[test]
 fn an_invite_whose_challenge_stays_unanswered_ends() {
     let mut w = World::new(config());
     registered(&mut w, 1);

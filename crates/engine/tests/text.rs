@@ -108,6 +108,15 @@ fn a_challenge_is_answered_from_ha1() {
 fn without_ha1_the_browser_answers() {
     let mut w = world();
     w.agent.upstream.ha1 = Default::default();
+    w.send(1, "message", json!({ "to": "600", "text": "hi" }), "m0");
+    let zeroth = w.request();
+    w.far_reply(&zeroth, 401, "x", CHALLENGE, "");
+    assert_eq!(
+        w.frame(1)["payload"]["code"],
+        401,
+        "it has not shown that it can"
+    );
+    w.agent.sessions[0].answers = true;
     w.send(1, "message", json!({ "to": "600", "text": "hi" }), "m1");
     let first = w.request();
     w.far_reply(&first, 401, "x", CHALLENGE, "");
