@@ -21,6 +21,7 @@ mod io;
 mod model;
 mod outbound;
 mod register;
+mod session;
 mod step;
 mod text;
 mod trickle;
