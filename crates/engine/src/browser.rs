@@ -7,6 +7,7 @@ use rtc_json_sdp as sdp;
 use rtc_json_sip::Dialog;
 
 use crate::call::{End, ACK_WAIT, SAFETY_WAIT};
+use crate::identity;
 use crate::io::{Counter, Output};
 use crate::model::{Call, Direction, Outcome, Owed, State};
 use crate::step::{Failure, Step};
@@ -81,9 +82,12 @@ impl Step<'_> {
                 };
                 self.refuse(session, &id, &failure);
             }
-            ClientMessage::Conference { .. }
-            | ClientMessage::Message { .. }
-            | ClientMessage::Digest { .. } => {
+            ClientMessage::Message { to, text } => self.text(session, &id, &to, text, next_hop),
+            ClientMessage::Digest { call_id, digest } => match call_id {
+                Some(call_id) => self.call_digest(session, &id, &call_id, &digest),
+                None => self.digest(session, &id, &digest),
+            },
+            ClientMessage::Conference { .. } => {
                 self.refuse(session, &id, &not_implemented());
             }
             ClientMessage::Register(_)
@@ -168,6 +172,13 @@ impl Step<'_> {
             let failure = Failure::new(503, "Too many calls", "max_calls_per_agent is reached");
             return self.refuse(session, id, &failure);
         }
+        let headers = match identity::header_lines(&wanted.headers, &self.config.headers_out) {
+            Ok(lines) => lines,
+            Err(name) => {
+                let details = format!("payload.headers: {name} is not allowed");
+                return self.refuse(session, id, &Failure::new(403, "Forbidden", &details));
+            }
+        };
         let s = &self.agent.sessions[session];
         let placement = sdp::Placement {
             browser_addr: s.addr,
@@ -216,6 +227,7 @@ impl Step<'_> {
             cancel: Owed::No,
             bye: Owed::No,
             answered: 0,
+            asked: None,
             invite_tx: None,
             offerless: false,
             ack_owed: false,
@@ -226,6 +238,7 @@ impl Step<'_> {
             trickle_cseq: 0,
             remote_hold: false,
             next_hop,
+            headers,
             started_at: self.now,
             ringing_at: 0,
             answered_at: 0,
