@@ -90,11 +90,10 @@ impl Step<'_> {
     /// A 2xx to an INVITE or UPDATE of ours has come.
     pub fn timer_answered(&mut self, call: usize, message: &Message<'_>) {
         let said = Said::of(message);
-        let timer = match said.interval {
-            // RFC 4028, section 7.2: without it the far side runs no timer, and a refresh tells no more than BYE would
-            None => None,
-            Some(interval) => Some(self.timer(interval, said.uac.unwrap_or(true))),
-        };
+        // RFC 4028, section 7.2: without an interval in it the far side runs no timer
+        let timer = said
+            .interval
+            .map(|interval| self.timer(interval, said.uac.unwrap_or(true)));
         // any 2xx refreshes one that runs
         let running = self.agent.calls[call].leg.timer;
         let refreshed = running.map(|t| self.timer(t.interval, t.ours));
