@@ -57,6 +57,21 @@ export class Agent {
     return frames.map(({ at, dir, data }) => ({ at, dir, ...JSON.parse(data) }));
   }
 
+  /** Messages of this type that came, in order. @returns {Promise<any[]>} their payloads */
+  async got(type, accept = () => true) {
+    return (await this.messages()).filter((m) => m.dir === 'in' && m.type === type && accept(m.payload)).map((m) => m.payload);
+  }
+
+  /** Waits for a message of this type, also one that came already. @returns {Promise<any>} its payload */
+  async gets(type, accept = () => true, ms = 5000) {
+    try {
+      return await until(async () => (await this.got(type, accept))[0], { ms });
+    } catch { throw new Error(`${this.dn} got no ${type} ${accept} within ${ms} ms\n${await this.transcript()}`); }
+  }
+
+  /** Waits until a call is over. @returns {Promise<any>} how it ended */
+  async ended(index, ms = 5000) { return (await this.reaches(index, 'ended', ms)).end; }
+
   /** The first message of this type in this direction. */
   async message(dir, type) { return (await this.messages()).find((m) => m.dir === dir && m.type === type); }
 
@@ -120,6 +135,29 @@ export async function hearsSilence(...calls) {
   for (const [i, heard] of (await listen(...calls)).entries()) {
     assert.ok(heard.energy < audible / 100, `${calls[i][0].dn} hears something: ${JSON.stringify(heard)}`);
   }
+}
+
+// In a tone of an agent's own (pages/measure.js) there is a quarter of full scale, in each note of the music a third of that.
+const heardTone = 0.02;
+const silentTone = 0.004;
+
+/** The notes of Asterisk's music on hold (scripts/asterisk.sh). */
+export const music = [523, 659, 784];
+
+/**
+ * Fails unless what a call hears in the next two seconds has all of these tones and none of those.
+ * @param {[{ dn: string, run(name: string, ...args: any[]): Promise<any> }, number]} call agent and index of the call
+ * @param {{ has?: number[], not?: number[] }} tones in hertz
+ * @returns {Promise<string>} the figures
+ */
+export async function hearsTones([agent, index], { has = [], not = [] }) {
+  // what was sent before stands in the jitter buffer
+  await sleep(500);
+  const found = await agent.run('spectrum', index, [...has, ...not]);
+  const text = `${agent.dn} hears ${[...has, ...not].map((hertz, i) => `${hertz} Hz ${found[i].toFixed(4)}`).join(', ')}`;
+  has.forEach((hertz, i) => assert.ok(found[i] > heardTone, `no ${hertz} Hz: ${text}`));
+  not.forEach((hertz, i) => assert.ok(found[has.length + i] < silentTone, `${hertz} Hz: ${text}`));
+  return text;
 }
 
 /** Payload formats of the audio section of an SDP, by name, in order. */
