@@ -96,6 +96,77 @@ export async function openAgent(browser, pages, { dn, ...options }) {
   return agent;
 }
 
+/**
+ * Asterisk, Kamailio, a browser and pages that send tones: what most of these tests need.
+ * @param {Record<string, number>} tones DN to hertz
+ * @param {import('../common/kamailio.mjs').Options & { local?: boolean }} [options] of Kamailio; local: without Asterisk
+ */
+export async function startBench(tones, { local = false, ...options } = {}) {
+  const servers = local ? { kamailio: await startKamailio({ mode: 'local', workers: 4, ...options }) } : await startUpstream(options);
+  const pages = await serveTestPages();
+  const browser = await startBrowser();
+  const bench = {
+    ...servers,
+    browser,
+    pages,
+    /** @type {Record<string, Agent>} */
+    agents: {},
+
+    /** Opens a page and registers. */
+    open: (dn, more = {}) => openAgent(browser, pages, { dn, url: servers.kamailio.wssUrl, tone: tones[dn], ...more }),
+
+    /** All channels of Asterisk, and all calls of Kamailio, are gone. */
+    async quiet(ms = 5000) {
+      await until(async () => (await servers.kamailio.rpcRows('rtc_json.calls')).length === 0, { ms, what: 'no call is left in Kamailio' });
+      if (servers.asterisk) await until(async () => await servers.asterisk.channels() === 0, { ms, what: 'no channel is left in Asterisk' });
+    },
+
+    /** After a test, also one that failed: ends what is left. */
+    async hangUpAll() {
+      for (const { callId } of await servers.kamailio.rpcRows('rtc_json.calls')) await servers.kamailio.rpc('rtc_json.hangup', callId).catch(() => {});
+      await servers.asterisk?.rx('channel request hangup all');
+      await bench.quiet();
+    },
+
+    /** SIP messages in Asterisk's log, from `since` (its length then). @returns {string[]} */
+    sip: (start, since = 0) => servers.asterisk.log().slice(since).split('--->\n').filter((text) => text.startsWith(start)),
+
+    /** Nothing went wrong that nobody saw. */
+    clean() {
+      assert.deepEqual(browser.errors, []);
+      assert.deepEqual(complaints(servers.kamailio), []);
+    },
+
+    async stop() {
+      await browser.close();
+      await pages.close();
+      await servers.kamailio.stop();
+      await servers.asterisk?.stop();
+    },
+  };
+  for (const dn of Object.keys(tones)) bench.agents[dn] = await bench.open(dn);
+  return bench;
+}
+
+/**
+ * One agent calls another, who answers, and both hear each other.
+ * @param {Agent} caller
+ * @param {Agent} callee
+ * @returns {Promise<[number, number]>} indices of the call at either
+ */
+export async function talk(caller, callee) {
+  const theirs = await callee.run('count');
+  const ours = await caller.run('call', callee.dn);
+  await callee.reaches(theirs, 'ringing');
+  await callee.run('answer', theirs);
+  await caller.reaches(ours, 'established');
+  await callee.reaches(theirs, 'established');
+  for (const [agent, index] of [[caller, ours], [callee, theirs]]) {
+    await until(async () => (await agent.run('sound', index)).packets > 10, { what: `sound reaches ${agent.dn}` });
+  }
+  return [ours, theirs];
+}
+
 // A beep of the fake microphone adds some hundredths, silence less than a millionth. Measured over more than two beeps.
 const audible = 1e-3;
 const listenFor = 2300;

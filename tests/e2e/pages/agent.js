@@ -84,6 +84,9 @@ window.agent = {
   /** Mean amplitude of each of these frequencies in what a call hears. */
   spectrum: (index, frequencies, ms) => spectrum(calls[index].call.remoteStream, frequencies, ms),
 
+  /** How many calls there were so far: the index of the next one. */
+  count: () => calls.length,
+
   /** What is known of a call, without what cannot leave the page. */
   about(index) {
     const record = calls[index];
