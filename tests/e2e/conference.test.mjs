@@ -1,7 +1,7 @@
 /** Conferences: everyone hears everyone, measured by a tone of each page's own. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { hearsTones, note, startBench, talk, until } from './fixture.mjs';
+import { hearsTones, note, refused, startBench, talk, until } from './fixture.mjs';
 
 const tones = { 5001: 420, 5002: 1000, 5003: 1400 };
 const [first, second, third] = Object.values(tones);
@@ -99,7 +99,8 @@ test('a room that does not exist: failed, and the calls go on', async () => {
 test('one call alone, or a call of somebody else, is no conference', async () => {
   const [one, theirs] = await talk(a, b);
   const [mine, foreign] = [await id(a, one), await id(b, theirs)];
-  for (const callIds of [[mine], [], [mine, mine], [mine, foreign], [mine, 'nobody']]) await assert.rejects(a.run('request', 'conference', { callIds }), `${callIds}`);
+  for (const callIds of [[mine], [], [mine, mine]]) await refused(a, 'conference', { callIds }, 400);
+  for (const callIds of [[mine, foreign], [mine, 'nobody']]) await refused(a, 'conference', { callIds }, 404);
   await hear([a, one, [second], [first]]);
 });
 

@@ -1,7 +1,7 @@
 /** Digits: Asterisk reads what was dialled, from INFO or from the sound's own stream. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { ms, note, startBench, talk, until } from './fixture.mjs';
+import { ms, note, refused, startBench, talk, until } from './fixture.mjs';
 
 // 605 reads four digits; # would end it
 const read = (log) => /NoOp\("[^"]*", "DTMF-READ ([^"]*)"\)/.exec(log)?.[1];
@@ -60,12 +60,10 @@ for (const { how, mode, params } of [
     test('what is no digit is refused, and the call goes on', async () => {
       const call = await agent.callAndWait('600');
       for (const digit of ['x', '', '5\r\nSignal=6', '12345678901234567890123456789012345678901234567890123456789012345']) {
-        await assert.rejects(agent.run('request', 'dtmf', { callId: (await agent.about(call)).id, digit }));
+        await refused(agent, 'dtmf', { callId: (await agent.about(call)).id, digit }, 400);
       }
       assert.equal((await agent.about(call)).state, 'established');
       await agent.run('hangup', call);
-      const last = (await agent.messages()).filter(({ dir, type }) => dir === 'in' && type === 'error');
-      assert.ok(last.length >= 4 && last.every(({ payload }) => payload.code === 400), JSON.stringify(last));
     });
 
     test('nothing went wrong that nobody saw', () => bench.clean());

@@ -22,6 +22,9 @@ export async function startUpstream(options = {}) {
   return { kamailio, asterisk };
 }
 
+// a page that says nothing for so long does not say anything any more
+const patience = 15_000;
+
 /** One agent in one page. Made by `openAgent`. */
 export class Agent {
   constructor(page, dn) {
@@ -29,8 +32,18 @@ export class Agent {
     this.dn = dn;
   }
 
-  /** Runs one of the functions of `window.agent` in the page. @param {string} name */
-  run(name, ...args) { return this.page.evaluate(([method, list]) => window.agent[method](...list), [name, args]); }
+  /** Runs one of the functions of `window.agent` in the page. One that never ends fails. @param {string} name */
+  async run(name, ...args) {
+    let timer;
+    try {
+      return await Promise.race([
+        this.page.evaluate(([method, list]) => window.agent[method](...list), [name, args]),
+        new Promise((_, fail) => {
+          timer = setTimeout(async () => fail(new Error(`${name}(${args}) of ${this.dn} gave nothing\n${await this.transcript()}`)), patience);
+        }),
+      ]);
+    } finally { clearTimeout(timer); }
+  }
 
   about(index) { return this.run('about', index); }
 
@@ -146,6 +159,20 @@ export async function startBench(tones, { local = false, ...options } = {}) {
   };
   for (const dn of Object.keys(tones)) bench.agents[dn] = await bench.open(dn);
   return bench;
+}
+
+/**
+ * Fails unless the server refuses a request of this agent.
+ * @param {Agent} agent
+ * @param {string} type
+ * @param {object} payload
+ * @param {number} code that the `error` must have
+ */
+export async function refused(agent, type, payload, code) {
+  const before = (await agent.messages()).length;
+  await assert.rejects(agent.run('request', type, payload), `${type} ${JSON.stringify(payload).slice(0, 200)} was not refused`);
+  const outcome = (await agent.messages()).slice(before).findLast((m) => m.dir === 'in' && m.type === 'error');
+  assert.equal(outcome?.payload.code, code, `${type} ${JSON.stringify(payload).slice(0, 200)}: ${JSON.stringify(outcome)}`);
 }
 
 /**

@@ -90,6 +90,7 @@ describe('through Asterisk, which plays the music', () => {
     const ours = await a.run('call', '408');
     await a.reaches(ours, 'ringing');
     await assert.rejects(a.run('hold', ours, true));
+    assert.equal((await a.about(ours)).state, 'ringing');
     assert.equal((await a.run('hangup', ours)).reason, 'cancelled');
   });
 

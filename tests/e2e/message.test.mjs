@@ -1,7 +1,7 @@
 /** Texts between agents, through the dialplan of Asterisk. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { note, sleep, startBench } from './fixture.mjs';
+import { note, refused, sleep, startBench } from './fixture.mjs';
 
 let bench;
 let a;
@@ -15,8 +15,8 @@ after(() => bench?.stop());
 const texts = async (agent) => (await agent.got('message')).map(({ from, text }) => [from, text]);
 
 test('texts arrive as they were written, in order', async () => {
-  // (Asterisk cuts off what is over 1024 bytes)
-  const list = ['Hello', 'Grüße, 你好 🎉', 'two\nlines', 'a\r\nb', '{"type":"hangup","payload":{},"id":"1"}', 'BYE sip:5001@rtc.local SIP/2.0\r\n\r\n', 'x'.repeat(1000)];
+  // (Asterisk loses texts over 1024 bytes, and line ends at the end)
+  const list = ['Hello', 'Grüße, 你好 🎉', 'two\nlines', 'a\r\nb', '{"type":"hangup","payload":{},"id":"1"}', '\r\nBYE sip:5001@rtc.local SIP/2.0\r\n\r\nx', 'x'.repeat(1000)];
   for (const text of list) {
     const start = performance.now();
     await a.run('message', '5002', text);
@@ -50,10 +50,8 @@ test('during a call a text goes the same way, and the call goes on', async () =>
 });
 
 test('to a number that Asterisk does not know: error 404; what cannot be sent is refused', async () => {
-  await assert.rejects(a.run('message', '9999', 'x'));
-  const { payload } = (await a.messages()).findLast(({ dir, type }) => dir === 'in' && type === 'error');
-  assert.equal(payload.code, 404);
-  for (const bad of [{ to: '5002' }, { to: '', text: 'x' }, { to: '5002\r\nX: y', text: 'x' }, { to: '5002', text: 'x'.repeat(100_000) }]) await assert.rejects(a.run('request', 'message', bad));
+  await refused(a, 'message', { to: '9999', text: 'x' }, 404);
+  for (const bad of [{ to: '5002' }, { to: '', text: 'x' }, { to: '5002\r\nX: y', text: 'x' }]) await refused(a, 'message', bad, 400);
   await sleep(300);
   assert.equal((await texts(b)).filter(([, text]) => text === 'x').length, 0);
 });

@@ -1,7 +1,7 @@
 /** Transfers: who is told what, and who hears whom afterwards. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { hearsTones, note, startBench, talk, until } from './fixture.mjs';
+import { hearsTones, note, refused, startBench, talk, until } from './fixture.mjs';
 
 const tones = { 5001: 420, 5002: 1000, 5003: 1400 };
 const [own, second, third] = Object.values(tones);
@@ -103,8 +103,9 @@ describe('blind', () => {
 
   test('what cannot be a number is refused', async () => {
     const [ours] = await talk(a, b);
-    for (const to of ['', '600@evil.example', '600\r\nX: y', 'x'.repeat(65)]) await assert.rejects(a.run('request', 'transfer', { callId: (await a.about(ours)).id, to }));
-    await assert.rejects(a.run('request', 'transfer', { callId: (await a.about(ours)).id }));
+    const { id } = await a.about(ours);
+    for (const to of ['', '600@evil.example', '600\r\nX: y', 'x'.repeat(65), undefined]) await refused(a, 'transfer', { callId: id, to }, 400);
+    await refused(a, 'transfer', { callId: 'nobody', to: '600' }, 404);
     assert.equal((await a.about(ours)).state, 'established');
   });
 });
@@ -135,10 +136,10 @@ describe('attended', () => {
   test('with a call that does not exist, or with itself: refused, both go on', async () => {
     const [ours, theirs] = await talk(a, b);
     const { id } = await a.about(ours);
-    await assert.rejects(a.run('request', 'transfer', { callId: id, withCallId: 'nobody' }), /404|no such/i);
-    await assert.rejects(a.run('request', 'transfer', { callId: id, withCallId: id }));
+    await refused(a, 'transfer', { callId: id, withCallId: 'nobody' }, 404);
+    await refused(a, 'transfer', { callId: id, withCallId: id }, 400);
     // a call of another agent is one that does not exist
-    await assert.rejects(a.run('request', 'transfer', { callId: id, withCallId: (await b.about(theirs)).id }), /404|no such/i);
+    await refused(a, 'transfer', { callId: id, withCallId: (await b.about(theirs)).id }, 404);
     await hear([a, ours, [second], [own]]);
   });
 });
