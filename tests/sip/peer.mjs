@@ -288,21 +288,27 @@ export class Registrar {
   /**
    * @param {Peer} peer
    * @param {{ realm: string, algorithms?: string[], password?: (dn: string) => string, granted?: number, least?: number,
-   *   stale?: number }} options
-   *   granted: expiry given; least: 423 below it; stale: the number of the request for which the nonce is declared stale
+   *   stale?: number, once?: boolean }} options
+   *   granted: expiry given; least: 423 below it; stale: the number of the request for which the nonce is declared stale;
+   *   once: each challenge has a nonce and an opaque of its own, which serve once
    */
-  constructor(peer, { realm, algorithms = ['MD5'], password = (dn) => `pw${dn}`, granted, least = 0, stale = -1 }) {
+  constructor(peer, { realm, algorithms = ['MD5'], password = (dn) => `pw${dn}`, granted, least = 0, stale = -1, once = false }) {
     this.peer = peer;
+    const open = new Map(); // nonce to opaque
     const answer = (m) => {
       if (this.refuse) { peer.reply(m, 403); return; }
       const staleNow = this.requests.indexOf(m) === stale - 1;
       const given = m.header('Authorization');
       const dn = /<sip:([^@]+)@/.exec(m.header('To'))[1];
       const fields = given ? digestFields(given) : {};
-      const right = given && !staleNow && fields.username === dn && fields.nonce === nonce && fields.uri === m.uri
+      const known = once ? open.get(fields.nonce) === fields.opaque && open.delete(fields.nonce) : fields.nonce === nonce;
+      const right = given && !staleNow && fields.username === dn && known && fields.uri === m.uri
         && checkDigest(given, { method: 'REGISTER', password: password(dn) });
       if (!right) {
-        const challenge = (a) => `WWW-Authenticate: Digest realm="${realm}", nonce="${nonce}", algorithm=${a}, qop="auth"${staleNow ? ', stale=true' : ''}`;
+        const [own, opaque] = once ? [fresh('nonce'), fresh('opaque')] : [nonce];
+        if (once) open.set(own, opaque);
+        const challenge = (a) => `WWW-Authenticate: Digest realm="${realm}", nonce="${own}", algorithm=${a}, qop="auth"`
+          + `${opaque ? `, opaque="${opaque}"` : ''}${staleNow ? ', stale=true' : ''}`;
         peer.reply(m, 401, { headers: algorithms.map(challenge) });
         return;
       }

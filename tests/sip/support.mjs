@@ -28,11 +28,11 @@ export function editedConfig(edit) {
 }
 
 /**
- * The example with next hops by number: a `call` to 7PPPPP goes to UDP port PPPPP of this machine, to 8PPPPP by TCP.
+ * The example with next hops by number: a `call` or `message` to 7PPPPP goes to UDP port PPPPP of this machine, a `call` to 8PPPPP by TCP.
  * So every test has a far side of its own.
  */
 export const hopByNumber = () => editedConfig((text) => text.replace('\trtc_json_handle();\n}', `
-	if ($rtcj(type) == "call" && $rtcj(payload.to) =~ "^7[0-9]{5}$") $du = "sip:127.0.0.1:" + $(rtcj(payload.to){s.substr,1,0});
+	if ($rtcj(type) =~ "^(call|message)$" && $rtcj(payload.to) =~ "^7[0-9]{5}$") $du = "sip:127.0.0.1:" + $(rtcj(payload.to){s.substr,1,0});
 	if ($rtcj(type) == "call" && $rtcj(payload.to) =~ "^8[0-9]{5}$") $du = "sip:127.0.0.1:" + $(rtcj(payload.to){s.substr,1,0}) + ";transport=tcp";
 	rtc_json_handle();
 }`));
@@ -58,6 +58,35 @@ export class Quiet {
     const news = all.slice(this.#seen);
     this.#seen = all.length;
     return news.filter((line) => ![...harmless, ...expected].some((known) => known.test(line)));
+  }
+}
+
+/** All that must never be seen: passwords right and wrong, what is made of them, tokens. */
+export class Secrets {
+  #all = new Map();
+
+  #number = 0;
+
+  /** Notes a secret and gives it back. */
+  add(what, value) { this.#all.set(value, what); return value; }
+
+  /** A wrong password that stands nowhere else. */
+  wrong() { return this.add('a wrong password', `wr0ng-${process.pid}-${(this.#number += 1)}-pässwörd`); }
+
+  /** Which of them are in this text. */
+  in(text) { return [...this.#all].filter(([value]) => text.includes(value)).map(([value, what]) => `${what} ${value}`); }
+
+  /**
+   * Checks what the operator can see: the log, and every RPC command of the module.
+   * @param {import('../common/kamailio.mjs').Kamailio} kamailio
+   * @param {string[]} dns agents to ask for
+   */
+  async notShown(kamailio, dns) {
+    const rpc = (await Promise.all(['rtc_json.agents', 'rtc_json.calls', 'rtc_json.stats', ...dns.map((dn) => `rtc_json.agent ${dn}`)]
+      .map((line) => kamailio.rpcText(...line.split(' ')).catch((error) => error.message)))).join('\n');
+    assert.ok(this.#all.size > 0 && kamailio.log().length > 100 && rpc.includes('register_failed'), 'there is something to search for');
+    assert.deepEqual(this.in(kamailio.log()), [], 'in the log');
+    assert.deepEqual(this.in(rpc), [], 'in an RPC answer');
   }
 }
 

@@ -7,6 +7,7 @@ use rtc_json_sdp as sdp;
 use rtc_json_sip::Dialog;
 
 use crate::call::{End, ACK_WAIT, SAFETY_WAIT};
+use crate::identity;
 use crate::io::{Counter, Output};
 use crate::model::{Call, Direction, Outcome, Owed, State};
 use crate::step::{Failure, Step};
@@ -81,9 +82,12 @@ impl Step<'_> {
                 };
                 self.refuse(session, &id, &failure);
             }
-            ClientMessage::Conference { .. }
-            | ClientMessage::Message { .. }
-            | ClientMessage::Digest { .. } => {
+            ClientMessage::Message { to, text } => self.text(session, &id, &to, text, next_hop),
+            ClientMessage::Digest { call_id, digest } => match call_id {
+                Some(call_id) => self.call_digest(session, &id, &call_id, &digest),
+                None => self.digest(session, &id, &digest),
+            },
+            ClientMessage::Conference { .. } => {
                 self.refuse(session, &id, &not_implemented());
             }
             ClientMessage::Register(_)
@@ -168,6 +172,13 @@ impl Step<'_> {
             let failure = Failure::new(503, "Too many calls", "max_calls_per_agent is reached");
             return self.refuse(session, id, &failure);
         }
+        let headers = match identity::header_lines(&wanted.headers, &self.config.headers_out) {
+            Ok(lines) => lines,
+            Err(name) => {
+                let details = format!("payload.headers: {name} is not allowed");
+                return self.refuse(session, id, &Failure::new(403, "Forbidden", &details));
+            }
+        };
         let s = &self.agent.sessions[session];
         let placement = sdp::Placement {
             browser_addr: s.addr,
@@ -192,16 +203,13 @@ impl Step<'_> {
         };
         let call_id = self.random_text(16);
         let tag = self.random_text(10);
-        let uri = format!(
-            "sip:{}@{}",
-            rtc_json_sip::escape_user(&wanted.to),
-            self.config.domain
-        );
+        let user = rtc_json_sip::escape_user(&wanted.to);
+        let uri = ["sip:", &user, "@", &self.config.domain].concat();
         let dialog = Dialog::outgoing(
             &call_id,
             &tag,
             &self.name_addr(&name),
-            &format!("<{uri}>"),
+            &["<", &uri, ">"].concat(),
             &uri,
         );
         let call = Call {
@@ -219,6 +227,7 @@ impl Step<'_> {
             cancel: Owed::No,
             bye: Owed::No,
             answered: 0,
+            asked: None,
             invite_tx: None,
             offerless: false,
             ack_owed: false,
@@ -229,6 +238,7 @@ impl Step<'_> {
             trickle_cseq: 0,
             remote_hold: false,
             next_hop,
+            headers,
             started_at: self.now,
             ringing_at: 0,
             answered_at: 0,
@@ -334,28 +344,32 @@ impl Step<'_> {
 
     /// From or To with a display name.
     pub fn name_addr(&self, name: &str) -> String {
-        let uri = format!(
-            "<sip:{}@{}>",
-            rtc_json_sip::escape_user(&self.agent.dn),
-            self.config.domain
-        );
-        match rtc_json_sip::quote_display(name) {
-            Ok(quoted) if !name.is_empty() => format!("{quoted} {uri}"),
-            _ => uri,
-        }
+        let user = rtc_json_sip::escape_user(&self.agent.dn);
+        let (quoted, blank) = match rtc_json_sip::quote_display(name) {
+            Ok(quoted) if !name.is_empty() => (quoted, " "),
+            _ => (String::new(), ""),
+        };
+        // every call needs these texts, and joining parts is far cheaper than formatting them
+        [
+            &quoted,
+            blank,
+            "<sip:",
+            &user,
+            "@",
+            &self.config.domain,
+            ">",
+        ]
+        .concat()
     }
 
     /// Where requests of the far side reach this agent.
     pub fn contact_header(&self) -> String {
-        format!("Contact: <{}>\r\n", self.contact_uri())
+        ["Contact: <", &self.contact_uri(), ">\r\n"].concat()
     }
 
     pub fn contact_uri(&self) -> String {
-        format!(
-            "sip:{}@{}",
-            rtc_json_sip::escape_user(&self.agent.dn),
-            self.config.contact
-        )
+        let user = rtc_json_sip::escape_user(&self.agent.dn);
+        ["sip:", &user, "@", &self.config.contact].concat()
     }
 }
 

@@ -90,6 +90,10 @@ impl Step<'_> {
     pub fn release(&mut self, call: usize, reject: u16) {
         let c = &mut self.agent.calls[call];
         match c.state {
+            // its INVITE was refused, and the next one waits for the browser
+            State::Trying | State::Ringing if c.asked.is_some() => {
+                self.agent.calls.remove(call);
+            }
             State::Trying | State::Ringing => {
                 c.state = State::Cancelling;
                 c.deadline = self.now + SAFETY_WAIT;

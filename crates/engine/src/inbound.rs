@@ -5,13 +5,15 @@ use rtc_json_sdp as sdp;
 use rtc_json_sip::{self as sip, Dialog, Message, NameAddr};
 
 use crate::call::End;
+use crate::identity;
 use crate::io::{Counter, Output};
 use crate::model::{Call, Direction, Owed, ServerTx, State};
 use crate::outbound::sdp_body;
 use crate::step::Step;
 
 /// What this user agent takes (RFC 3261, section 20.5).
-pub(crate) const ALLOW: &str = "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE\r\n";
+pub(crate) const ALLOW: &str =
+    "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, MESSAGE\r\n";
 
 impl Step<'_> {
     pub fn on_sip_request(
@@ -19,8 +21,9 @@ impl Step<'_> {
         message: &Message<'_>,
         user: &str,
         tx: Option<ServerTx>,
-        _src: Option<std::net::IpAddr>,
+        src: Option<std::net::IpAddr>,
     ) {
+        let trusted = identity::is_trusted(&self.config.trusted_peers, src);
         let method = message.method().unwrap_or_default();
         let Some(tx) = tx else {
             if method == "ACK" {
@@ -31,7 +34,8 @@ impl Step<'_> {
         let to_tag = tag_of(message, "To");
         if to_tag.is_empty() {
             return match method {
-                "INVITE" => self.on_invite(message, user, tx),
+                "INVITE" => self.on_invite(message, user, tx, trusted),
+                "MESSAGE" => self.on_text(message, tx, trusted),
                 "CANCEL" => self.on_cancel(message, tx),
                 "OPTIONS" => {
                     let headers = format!("{ALLOW}Accept: application/sdp\r\n");
@@ -63,6 +67,7 @@ impl Step<'_> {
                 let headers = format!("{ALLOW}Accept: application/sdp\r\n");
                 self.reply(tx, false, 200, "", headers, String::new());
             }
+            "MESSAGE" => self.on_text(message, tx, trusted),
             "INFO" => {
                 self.status(tx, 200);
                 self.on_info(call, message);
@@ -79,7 +84,7 @@ impl Step<'_> {
         self.reply(tx, true, code, "", String::new(), String::new());
     }
 
-    fn on_invite(&mut self, message: &Message<'_>, user: &str, tx: ServerTx) {
+    fn on_invite(&mut self, message: &Message<'_>, user: &str, tx: ServerTx, trusted: bool) {
         let call_id = message.header("Call-ID").unwrap_or_default().into_owned();
         let from_tag = tag_of(message, "From");
         let merged = self.agent.calls.iter().any(|c| {
@@ -117,18 +122,15 @@ impl Step<'_> {
         let Ok(dialog) = Dialog::incoming(message, &tag) else {
             return self.refuse_invite(tx, 400);
         };
-        let from = message
-            .header("From")
-            .and_then(|v| NameAddr::parse(&v).ok());
-        let peer = from.as_ref().map(number_of).unwrap_or_default();
+        let from = identity::remote_of(message, trusted);
         let id = self.random_text(16);
         let call = Call {
             id: id.clone(),
             direction: Direction::In,
             state: State::Incoming,
             session: None,
-            peer: peer.clone(),
-            peer_name: from.and_then(|f| f.display),
+            peer: from.number.clone(),
+            peer_name: from.name,
             own: sip::unescape_user(user),
             request: None,
             dialog,
@@ -137,6 +139,7 @@ impl Step<'_> {
             cancel: Owed::No,
             bye: Owed::No,
             answered: 0,
+            asked: None,
             invite_tx: Some(tx),
             offerless: offer.is_none(),
             ack_owed: false,
@@ -147,6 +150,7 @@ impl Step<'_> {
             trickle_cseq: 0,
             remote_hold: false,
             next_hop: None,
+            headers: String::new(),
             started_at: self.now,
             ringing_at: self.now,
             answered_at: 0,
@@ -156,12 +160,12 @@ impl Step<'_> {
         };
         let announce = ServerMessage::IncomingCall {
             call_id: id,
-            from: peer,
+            from: from.number,
             display_name: call.peer_name.clone(),
             sdp: Some(call.remote_sdp.clone()).filter(|s| !s.is_empty()),
             to: Some(call.own.clone()),
-            headers: Vec::new(),
-            diversion: None,
+            headers: identity::shown_headers(message, &self.config.headers_in, trusted),
+            diversion: identity::diversion(message),
         };
         self.agent.calls.push(call);
         let call = self.agent.calls.len() - 1;
@@ -426,12 +430,4 @@ fn tag_of(message: &Message<'_>, header: &str) -> String {
         .and_then(|v| NameAddr::parse(&v).ok())
         .and_then(|n| n.tag().map(str::to_owned))
         .unwrap_or_default()
-}
-
-/// The number in a name-addr: its URI's user part, or the whole URI where it has none.
-fn number_of(from: &NameAddr) -> String {
-    match sip::Uri::parse(&from.uri) {
-        Ok(uri) if !uri.user.is_empty() => sip::unescape_user(uri.user),
-        _ => from.uri.clone(),
-    }
 }

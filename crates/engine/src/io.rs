@@ -199,6 +199,8 @@ pub enum Purpose {
     Bye,
     /// INFO with ICE candidates.
     Trickle,
+    /// MESSAGE with a text of a browser.
+    Text,
 }
 
 /// Names a request of ours in its replies: a text that goes through tm and comes back.
@@ -208,7 +210,7 @@ pub struct Handle {
     pub dn: String,
     /// What it was for.
     pub purpose: Purpose,
-    /// The call; empty for REGISTER.
+    /// The call; empty for REGISTER, the SIP Call-ID for MESSAGE.
     pub call: String,
     /// CSeq of the request.
     pub cseq: u32,
@@ -221,6 +223,7 @@ impl fmt::Display for Handle {
             Purpose::Invite => 'i',
             Purpose::Bye => 'b',
             Purpose::Trickle => 't',
+            Purpose::Text => 'm',
         };
         // a DN and a callId never hold a space
         write!(f, "{purpose} {} {} {}", self.cseq, self.dn, self.call)
@@ -236,6 +239,7 @@ impl Handle {
             "i" => Purpose::Invite,
             "b" => Purpose::Bye,
             "t" => Purpose::Trickle,
+            "m" => Purpose::Text,
             _ => return None,
         };
         let cseq = parts.next()?.parse().ok()?;

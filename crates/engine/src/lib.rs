@@ -13,16 +13,21 @@
 
 mod browser;
 mod call;
+mod challenge;
 mod config;
+mod identity;
 mod inbound;
 mod io;
 mod model;
 mod outbound;
 mod register;
+mod session;
 mod step;
+mod text;
 mod trickle;
 
 pub use browser::before_registration;
+pub use challenge::{Answer, Asked, Asking, Proof};
 pub use config::{Config, DtmfMode, HeaderList, OverLimit, RegisterMode, Trickle};
 pub use io::{
     CallRecord, Counter, Handle, Input, Output, Purpose, SipReply, SipRequest, TableUnavailable,
@@ -32,3 +37,4 @@ pub use model::{
 };
 pub use outbound::end_stray;
 pub use step::{step, Env};
+pub use text::Text;

@@ -7,6 +7,9 @@ use rtc_json_protocol::EndReason;
 use rtc_json_sip::{Challenge, Dialog, Ha1};
 use serde::{Deserialize, Serialize};
 
+use crate::challenge::{Asked, Asking, Proof};
+use crate::text::Text;
+
 /// Outcomes of requests that a session remembers, so that a retry with the same id gets the first one again.
 const OUTCOMES: usize = 16;
 /// Events that a session remembers for a browser that comes back.
@@ -25,6 +28,8 @@ pub struct Agent {
     pub pending: Vec<Pending>,
     /// Calls, oldest first, including those whose end the browser knows already but SIP does not.
     pub calls: Vec<Call>,
+    /// Texts that browsers have sent and the far side has not answered yet.
+    pub texts: Vec<Text>,
     /// The registration at the upstream registrar.
     pub upstream: Upstream,
     /// Number that the next session gets.
@@ -44,6 +49,8 @@ pub struct Session {
     pub addr: Option<std::net::IpAddr>,
     /// Name that this browser gave.
     pub display_name: String,
+    /// It registered by answering a challenge, so it can answer others.
+    pub answers: bool,
     /// When the connection was lost; 0 while there is one.
     pub detached_at: u64,
     /// Number of the first event that the browser missed, while it is away.
@@ -145,6 +152,8 @@ pub struct Pending {
     pub password: Option<String>,
     /// What is kept of it.
     pub ha1: Ha1,
+    /// How the browser shows who it is.
+    pub proof: Proof,
     /// CSeq of the REGISTER that is under way for it; 0 in local mode.
     pub cseq: u32,
     /// Challenges answered so far.
@@ -190,6 +199,8 @@ pub struct Upstream {
     pub in_flight: u32,
     /// Challenges answered in the refresh under way.
     pub answered: u8,
+    /// Challenges that a browser has to answer.
+    pub asking: Asking,
     /// Is the one under way a removal?
     pub removing: bool,
     /// Next hop that the script chose for the registration.
@@ -271,6 +282,8 @@ pub struct Call {
     pub bye: Owed,
     /// Challenges answered so far for the request under way.
     pub answered: u8,
+    /// The challenge that the browser was asked to answer before the request can go on.
+    pub asked: Option<Asked>,
     /// The INVITE (initial or later) of the far side that waits for our answer.
     pub invite_tx: Option<ServerTx>,
     /// The INVITE of the far side had no offer.
@@ -291,6 +304,8 @@ pub struct Call {
     pub remote_hold: bool,
     /// Next hop that the script chose.
     pub next_hop: Option<String>,
+    /// Header lines for the INVITE that the browser asked for.
+    pub headers: String,
     /// When it began.
     pub started_at: u64,
     /// First 18x (out), 0 for none.
@@ -379,9 +394,12 @@ impl Agent {
         let calls = self.calls.iter().map(|c| c.deadline).filter(|d| *d != 0);
         let pending = self.pending.iter().map(|p| p.deadline);
         let refresh = Some(self.upstream.refresh_at).filter(|at| *at != 0);
+        let texts = self.texts.iter().map(|t| t.deadline);
         sessions
             .chain(calls)
             .chain(pending)
+            .chain(texts)
+            .chain(self.upstream.asking.due())
             .chain(refresh)
             .min()
             .unwrap_or(u64::MAX)

@@ -17,6 +17,7 @@ impl Step<'_> {
             Purpose::Register => self.on_register_reply(handle.cseq, code, message),
             Purpose::Bye => self.on_bye_reply(&handle, code, message),
             Purpose::Trickle => self.on_trickle_reply(&handle, code),
+            Purpose::Text => self.on_text_reply(&handle, code, message),
             Purpose::Invite => match self.agent.calls.iter().position(|c| c.id == handle.call) {
                 Some(call) if self.agent.calls[call].invite_cseq == handle.cseq => {
                     self.on_invite_reply(call, code, message);
@@ -49,11 +50,17 @@ impl Step<'_> {
             call_id: c.dialog.call_id.clone(),
             cseq: c.invite_cseq,
             next_hop: next_hop.unwrap_or_else(|| self.config.next_hop.clone()),
-            headers: format!(
-                "{contact}{}{}{authorization}Content-Type: application/sdp\r\n",
+            headers: [
+                &contact,
                 crate::inbound::ALLOW,
-                crate::trickle::SUPPORTED
-            ),
+                crate::trickle::SUPPORTED,
+                &crate::identity::asserted(&self.agent.dn, &self.config.domain),
+                &c.headers,
+                authorization,
+                "Content-Type: application/sdp
+",
+            ]
+            .concat(),
             body: c.local_sdp.clone(),
             handle: Handle {
                 dn: self.agent.dn.clone(),
@@ -176,6 +183,15 @@ impl Step<'_> {
             String::new()
         };
         if line.is_empty() {
+            if again && ha1.is_empty() {
+                // nobody but the browser knows the secret
+                if let Some(asked) = self.challenge_call(call, code, message, "INVITE", &uri) {
+                    let c = &mut self.agent.calls[call];
+                    c.deadline = asked.deadline;
+                    c.asked = Some(asked);
+                    return;
+                }
+            }
             return self.on_failed(call, code, Some(message));
         }
         self.agent.calls[call].answered += 1;
@@ -266,7 +282,7 @@ fn sip_end_reason(code: u16, cause: u16) -> EndReason {
 }
 
 /// Which header answers which challenge (RFC 3261, section 22).
-fn authorization_header(code: u16) -> &'static str {
+pub(crate) fn authorization_header(code: u16) -> &'static str {
     if code == 407 {
         "Proxy-Authorization"
     } else {

@@ -410,6 +410,10 @@ impl Runtime {
             let details = "this connection is registered for another DN: unregister first";
             return Err(Box::new(failure(id, 409, "Conflict", details)));
         }
+        if !owner.is_empty() {
+            // a challenge that it never answered must not stay behind: else one connection leaves a record for every DN
+            let _gone = self.drive(&owner, Input::Closed { conn }, false);
+        }
         self.with_connection(conn, |connection| connection.dn.clone_from(&dn))
             .map_err(|error| {
                 self.store_failed(&dn, &error);

@@ -277,6 +277,7 @@ impl Settings {
             engine: Config {
                 next_hop,
                 register_mode,
+                tokens: !read(raw.jwt_keys).is_empty(),
                 contact,
                 domain,
                 realm,
