@@ -97,7 +97,7 @@ test('the called side records', async () => {
   assert.ok(total > 1.5 && one > total * 0.8 && other > total * 0.8, JSON.stringify({ total, one, other }));
 });
 
-test('on hold the recording goes on: with the music, without the microphone', async () => {
+test('on hold the recording goes on: the other party is in it, the own microphone is not', async () => {
   const [ours] = await talk(a, b);
   const file = await fileOf(a, ours);
   await a.run('hold', ours, true);
@@ -107,6 +107,7 @@ test('on hold the recording goes on: with the music, without the microphone', as
   const found = contents(file);
   note(`on hold: ${JSON.stringify(found)}`);
   assert.equal(found.first, 0);
+  assert.ok(found.second > 2, JSON.stringify(found));
 });
 
 test('what Asterisk cannot record is refused, and the call goes on', async () => {
