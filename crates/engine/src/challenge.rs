@@ -297,7 +297,10 @@ impl Step<'_> {
         if !self.agent.sessions[session].answers {
             return None;
         }
-        let message = asked.message(Some(&self.agent.calls[call].id));
+        let c = &self.agent.calls[call];
+        // browsers know only the call that it belongs to
+        let id = c.moves.as_ref().unwrap_or(&c.id);
+        let message = asked.message(Some(id));
         self.event(session, &message);
         Some(asked)
     }
@@ -327,8 +330,28 @@ impl Step<'_> {
         let Some(call) = call else {
             return self.refuse(session, id, &no_call(call_id));
         };
+        // the challenge may be that of the leg to its new far side
+        let hidden = self.agent.calls.iter().position(|c| {
+            let meant = c.leg.asked.as_ref().is_some_and(|a| a.is_meant_by(digest));
+            meant && c.moves.as_deref() == Some(call_id)
+        });
+        let call = hidden.unwrap_or(call);
         let c = &self.agent.calls[call];
-        let asked = c.asked.as_ref().filter(|asked| {
+        let waiting = c
+            .leg
+            .sent
+            .iter()
+            .position(|s| s.asked.as_ref().is_some_and(|a| a.is_meant_by(digest)));
+        if let Some(index) = waiting {
+            return match self.call_answer(c.leg.sent[index].asked.as_ref(), call_id, digest) {
+                Ok(line) => {
+                    self.ack(session, id, call_id);
+                    self.authorized(call, index, &line);
+                }
+                Err(failure) => self.refuse(session, id, &failure),
+            };
+        }
+        let asked = c.leg.asked.as_ref().filter(|asked| {
             asked.method() == "INVITE" && matches!(c.state, State::Trying | State::Ringing)
         });
         let line = match self.call_answer(asked, call_id, digest) {
@@ -342,8 +365,8 @@ impl Step<'_> {
         self.outcome(session, id, &ack);
         let now = self.now;
         let c = &mut self.agent.calls[call];
-        c.asked = None;
-        c.answered += 1;
+        c.leg.asked = None;
+        c.leg.answered += 1;
         c.deadline = now + crate::call::SAFETY_WAIT;
         self.invite(call, &line);
     }
@@ -451,8 +474,12 @@ impl Step<'_> {
         let number = self.agent.sessions[session].number;
         let calls = self.agent.calls.iter();
         let mut messages: Vec<ServerMessage> = calls
-            .filter(|c| c.session == Some(number) && c.state.live())
-            .filter_map(|c| Some(c.asked.as_ref()?.message(Some(&c.id))))
+            .filter(|c| c.session == Some(number) && c.live())
+            .flat_map(|c| {
+                let in_dialog = c.leg.sent.iter().filter_map(|s| s.asked.as_ref());
+                let all = c.leg.asked.as_ref().into_iter().chain(in_dialog);
+                all.map(|asked| asked.message(Some(&c.id)))
+            })
             .collect();
         let asking = &self.agent.upstream.asking;
         if asking.session == number {

@@ -67,7 +67,7 @@ impl Step<'_> {
                 .agent
                 .calls
                 .iter()
-                .any(|c| c.session == Some(s.number) && c.state.live())
+                .any(|c| c.session == Some(s.number) && c.live())
         };
         let candidate = match self.config.over_limit {
             OverLimit::Refuse => None,
@@ -147,6 +147,7 @@ impl Step<'_> {
             self.out.push(Output::Frame { conn, text });
         }
         self.repeat_challenges(session);
+        self.repeat_offers(session);
     }
 
     fn registered(&mut self, session: usize, id: &str) {
@@ -289,7 +290,7 @@ impl Step<'_> {
             .agent
             .calls
             .iter()
-            .position(|c| (last || c.session == Some(number)) && c.state.live())
+            .position(|c| (last || c.session == Some(number)) && c.live())
         {
             self.hang_up(call, end, 480, None);
         }

@@ -41,7 +41,7 @@ fn a_call_from_a_trusted_peer() {
         ("+4912", Some("Real Name"))
     );
     assert!(
-        call.dialog.remote_uri.contains("1003"),
+        call.leg.dialog.remote_uri.contains("1003"),
         "the dialog is with who wrote From"
     );
 }
