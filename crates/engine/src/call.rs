@@ -187,6 +187,10 @@ impl Step<'_> {
     /// The call failed or was ended by the far side: nothing is left to do in SIP.
     pub fn finish(&mut self, call: usize, end: End) {
         let key = self.agent.calls[call].leg.key.clone();
+        if let Some(far) = self.agent.calls[call].leg.far_offer.take() {
+            // RFC 3261, section 15.1.2
+            self.reply(far.tx, true, 487, "", String::new(), String::new());
+        }
         if self.agent.calls[call].live() {
             self.tell_end(call, end, None);
             self.drop_moving(call);

@@ -268,7 +268,11 @@ impl Step<'_> {
             return self.hang_up(call, End::with_code(EndReason::MediaError, 488), 480, None);
         };
         let c = &mut self.agent.calls[call];
-        let same = sdp::only_direction_differs(&c.leg.remote_sdp, &answer.text);
+        // (an answer names a role where the offer of before had left it open)
+        let same = sdp::only_direction_differs(
+            &without_role(&c.leg.remote_sdp),
+            &without_role(&answer.text),
+        );
         c.leg.local_sdp.clone_from(&open.sdp);
         let told = match &open.want {
             // the browser waits for exactly this
@@ -649,6 +653,12 @@ impl Step<'_> {
         }
         self.event_of_call(call, &update);
     }
+}
+
+fn without_role(sdp: &str) -> String {
+    sdp.split_inclusive('\n')
+        .filter(|line| !line.starts_with("a=setup:"))
+        .collect()
 }
 
 /// What this side offers.

@@ -70,8 +70,7 @@ impl Step<'_> {
                 &crate::identity::asserted(&self.agent.dn, &self.config.domain),
                 &c.leg.headers,
                 authorization,
-                "Content-Type: application/sdp
-",
+                "Content-Type: application/sdp\r\n",
             ]
             .concat(),
             body: c.leg.local_sdp.clone(),

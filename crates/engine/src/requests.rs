@@ -79,7 +79,12 @@ impl Step<'_> {
             }
         }
         let sent = self.agent.calls[call].leg.sent.remove(index);
-        if sent.purpose != InDialog::Bye && code == 481 {
+        // a subscription or a reply that is gone is no reason to end the call
+        let alone = matches!(
+            sent.purpose,
+            InDialog::Bye | InDialog::Notify | InDialog::Prack
+        );
+        if code == 481 && !alone {
             // RFC 3261, section 12.2.1.2: there is no such dialog any more
             self.dialog_lost(call, &sent, code);
             return;

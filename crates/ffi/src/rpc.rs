@@ -138,5 +138,14 @@ fn show_call(row: &Row<'_>, agent: &Agent, call: &Call, now: u64) {
     );
     row.text(c"peer", &call.peer);
     row.text(c"sipCallId", &call.leg.dialog.call_id);
+    row.number(c"hold", call.hold.into());
+    row.number(c"remoteHold", call.remote_hold.into());
+    row.number(c"muted", call.muted.into());
+    if let Some(recording) = call.recording {
+        row.text(c"recording", recording.as_str());
+    }
+    if let Some(moves) = &call.moves {
+        row.text(c"moves", moves);
+    }
     row.number(c"duration", call.duration(now));
 }
