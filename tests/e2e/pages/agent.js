@@ -69,16 +69,17 @@ window.agent = {
   changeTone: (hertz) => ownTone.change(hertz),
 
   /** Sends a request as it is and gives its outcome. */
-  request: (type, payload) => (phone.request ?? phone._request).call(phone, type, payload),
+  request: (type, payload) => phone.request(type, payload),
 
-  hold: (index, hold) => window.agent.request('hold', { callId: calls[index].call.id, hold }),
-  dtmf: (index, digit, duration) => window.agent.request('dtmf', { callId: calls[index].call.id, digit, duration }),
+  hold: (index, hold) => calls[index].call.hold(hold),
+  dtmf: (index, digit, duration) => calls[index].call.dtmf(digit, duration),
   update: (index) => calls[index].call.update(),
-  transfer: (index, to) => window.agent.request('transfer', { callId: calls[index].call.id, to }),
-  attended: (index, other) => window.agent.request('transfer', { callId: calls[index].call.id, withCallId: calls[other].call.id }),
-  conference: (indices, room) => window.agent.request('conference', { callIds: indices.map((i) => calls[i].call.id), room }),
-  recording: (index, action) => window.agent.request('recording', { callId: calls[index].call.id, action }),
-  message: (to, text) => window.agent.request('message', { to, text }),
+  transfer: (index, to) => calls[index].call.transfer(to),
+  /** Hands the far side of one call on to that of another. */
+  attended: (index, other) => calls[index].call.transfer(calls[other].call),
+  conference: (indices, room) => phone.conference(indices.map((i) => calls[i].call), room),
+  recording: (index, action) => calls[index].call.recording(action),
+  message: (to, text) => phone.message(to, text),
   replaceTone: (index, hertz) => calls[index].call.replaceMicrophone(tone(hertz).stream),
 
   /** Mean amplitude of each of these frequencies in what a call hears. */
