@@ -347,7 +347,7 @@ impl Step<'_> {
             call_id: c.id.clone(),
             hold: c.hold,
             remote_hold: c.remote_hold,
-            sdp,
+            sdp: sdp.map(shown),
             answer_needed,
             remote: None,
         }
@@ -434,14 +434,7 @@ impl Step<'_> {
             return self.ask(call, tx, headers, offer.text);
         }
         let candidates = new_candidates(&c.leg.remote_sdp, &offer.text);
-        let mut direction = sdp::mirror(offer.direction);
-        if c.hold {
-            direction = match direction {
-                sdp::Direction::SendRecv => sdp::Direction::SendOnly,
-                sdp::Direction::RecvOnly => sdp::Direction::Inactive,
-                same => same,
-            };
-        }
+        let direction = own_answer(c.hold, offer.direction);
         let answer = as_answer(
             &sdp::with_direction(&c.leg.local_sdp, direction),
             &c.leg.remote_sdp,
@@ -544,14 +537,32 @@ impl Step<'_> {
             }
         };
         self.ack(session, id, &call_id);
-        let leg = &mut self.agent.calls[call].leg;
-        leg.far_offer = None;
-        leg.local_sdp.clone_from(&sdp);
-        leg.answer_in_ack = far.sdp.is_empty();
+        let c = &mut self.agent.calls[call];
+        let offered = sdp::direction(&far.sdp);
+        let hold = !far.sdp.is_empty()
+            && matches!(offered, sdp::Direction::SendOnly | sdp::Direction::Inactive);
+        let changed = !far.sdp.is_empty() && hold != c.remote_hold;
+        let direction = if far.sdp.is_empty() {
+            own_direction(c.hold, c.remote_hold)
+        } else {
+            c.remote_hold = hold;
+            own_answer(c.hold, offered)
+        };
+        let sdp = match direction {
+            sdp::Direction::SendRecv => sdp,
+            held => sdp::with_direction(&sdp, held),
+        };
+        c.leg.far_offer = None;
+        c.leg.local_sdp.clone_from(&sdp);
+        c.leg.answer_in_ack = far.sdp.is_empty();
         if !far.sdp.is_empty() {
-            leg.remote_sdp = far.sdp;
+            c.leg.remote_sdp = far.sdp;
         }
         self.accept(call, far.tx, true, far.headers, sdp);
+        if changed {
+            let update = self.updated(call, None, None);
+            self.event_of_call(call, &update);
+        }
     }
 
     /// The outcome of a request that is done.
@@ -669,6 +680,24 @@ fn own_direction(hold: bool, remote_hold: bool) -> sdp::Direction {
         // to ask for sendrecv lets the far side say itself that it holds
         (false, true) => sdp::Direction::SendRecv,
         (true, true) => sdp::Direction::Inactive,
+    }
+}
+
+/// What this side answers to an offer.
+fn own_answer(hold: bool, offered: sdp::Direction) -> sdp::Direction {
+    match (hold, sdp::mirror(offered)) {
+        (true, sdp::Direction::SendRecv) => sdp::Direction::SendOnly,
+        (true, sdp::Direction::RecvOnly) => sdp::Direction::Inactive,
+        (_, direction) => direction,
+    }
+}
+
+/// A description as the browser gets it: directions are ours. A browser that had answered `recvonly` would go on sending
+/// nothing after a change of direction, of which it is told by a flag alone.
+fn shown(sdp: String) -> String {
+    match sdp::direction(&sdp) {
+        sdp::Direction::SendRecv => sdp,
+        _ => sdp::with_direction(&sdp, sdp::Direction::SendRecv),
     }
 }
 

@@ -454,6 +454,51 @@ fn a_hold_of_the_far_side_is_answered_here() {
 }
 
 #[test]
+fn a_browser_is_shown_no_direction() {
+    let (mut w, call, _, tag) = ringing();
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
+    w.far_request(&in_dialog("ACK", 1, &tag, ""));
+    w.frames(1);
+    w.replies();
+    // other media and a hold in one
+    let moved = ANSWER
+        .replace("a=sendrecv", "a=sendonly")
+        .replace("a=ice-ufrag:", "a=ice-ufrag:new")
+        .replace("a=setup:active", "a=setup:actpass");
+    w.far_request(&invite(2, &tag, &moved));
+    let asked = w.frame(1);
+    assert_eq!(asked["payload"]["answerNeeded"], true);
+    let offer = asked["payload"]["sdp"].as_str().unwrap();
+    assert!(offer.contains("a=sendrecv") && !offer.contains("a=sendonly"));
+    w.replies();
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a2",
+    );
+    let ok = w.reply();
+    assert_eq!(ok.code, 200);
+    assert!(ok.body.contains("a=recvonly"), "{}", ok.body);
+    let frames = w.frames(1);
+    assert_eq!(frames[0]["type"], "ack");
+    assert_eq!(frames[1]["payload"]["remoteHold"], true);
+    w.far_request(&in_dialog("ACK", 2, &tag, ""));
+    // only the direction comes back: nothing for the browser to do
+    let back = moved.replace("a=sendonly", "a=sendrecv");
+    w.far_request(&invite(3, &tag, &back));
+    assert!(w.reply().body.contains("a=sendrecv"));
+    let update = w.frame(1);
+    assert_eq!(update["payload"]["remoteHold"], false);
+    assert!(update["payload"].get("sdp").is_none());
+}
+
+#[test]
 fn strangers_get_481() {
     let mut w = registered();
     for method in ["BYE", "INFO", "UPDATE", "CANCEL"] {
