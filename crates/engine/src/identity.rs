@@ -167,7 +167,7 @@ pub(crate) fn header_lines<'h>(
 /// a name, for that one is the browser's own choice.
 pub(crate) fn asserted(dn: &str, domain: &str) -> String {
     let user = sip::escape_user(dn);
-    format!("P-Asserted-Identity: <sip:{user}@{domain}>\r\n")
+    ["P-Asserted-Identity: <sip:", &user, "@", domain, ">\r\n"].concat()
 }
 
 /// What Privacy asks for.

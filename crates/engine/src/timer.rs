@@ -81,10 +81,16 @@ impl Step<'_> {
             (_, true) if self.config.session_expires == 0 => return String::new(),
             (_, true) => (self.config.session_expires, ""),
         };
-        format!(
-            "Session-Expires: {}{refresher}\r\nMin-SE: {min}\r\n",
-            interval.max(min)
-        )
+        // (joined, for every call needs it)
+        [
+            "Session-Expires: ",
+            &interval.max(min).to_string(),
+            refresher,
+            "\r\nMin-SE: ",
+            &min.to_string(),
+            "\r\n",
+        ]
+        .concat()
     }
 
     /// A 2xx to an INVITE or UPDATE of ours has come.

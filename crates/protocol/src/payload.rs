@@ -58,15 +58,9 @@ impl<'a> Payload<'a> {
         key: &str,
         limits: &Limits,
     ) -> Result<Option<String>, Problem> {
-        let allowed =
-            |c: char| c.is_ascii_alphanumeric() || (!c.is_control() && limits.dn_extra.contains(c));
         match self.take(key) {
             None => Ok(None),
-            Some(Node::String(text))
-                if (1..=64).contains(&text.len()) && text.chars().all(allowed) =>
-            {
-                Ok(Some(text.into_owned()))
-            }
+            Some(Node::String(text)) if limits.allows_number(&text) => Ok(Some(text.into_owned())),
             Some(Node::String(_)) => Err(Problem::at(
                 key,
                 &format!(
