@@ -27,6 +27,13 @@ async function twoCalls() {
   return { one, two, theirs, thirds };
 }
 
+/** Waits until the conference that has this call is up. */
+async function inRoom(callId) {
+  try {
+    return await until(async () => (await a.got('conferenceUpdated', (p) => p.state === 'active' && p.callIds.includes(callId)))[0], { ms: 10_000 });
+  } catch { throw new Error(`no conference\n${await a.transcript()}`); }
+}
+
 /** How many are in a room of Asterisk. */
 async function users(room) {
   const line = (await bench.asterisk.rx('confbridge list')).split('\n').find((text) => text.startsWith(`${room} `));
@@ -40,13 +47,14 @@ for (const { how, room, expected } of [
   test(`three ${how}: everyone hears everyone, and nobody hears itself`, async () => {
     const { one, two, theirs, thirds } = await twoCalls();
     const [oneId, twoId] = [await id(a, one), await id(a, two)];
+    await Promise.all([a.run('watchAgain', one), b.run('watchAgain', theirs), c.run('watchAgain', thirds)]);
     const start = performance.now();
     await a.run('conference', [one, two], room);
-    const active = await a.gets('conferenceUpdated', (p) => p.state === 'active', 10_000);
+    const active = await inRoom(oneId);
     note(`conference() to active ${Math.round(performance.now() - start)} ms`);
     assert.equal(active.room, expected);
     // the first call is the one with the room now, the other one is over
-    assert.deepEqual(active.callIds, [oneId]);
+    assert.equal(active.callIds[0], oneId);
     assert.equal((await a.ended(two)).reason, 'transferred');
     const { remote } = await a.gets('callUpdated', (p) => p.callId === oneId && p.remote);
     assert.equal(remote.number, expected);
@@ -54,6 +62,8 @@ for (const { how, room, expected } of [
     assert.ok(!(await a.got('callEnded')).some(({ callId }) => callId === oneId));
 
     await hear([a, one, [second, third], [first]], [b, theirs, [first, third], [second]], [c, thirds, [first, second], [third]]);
+    const gaps = await Promise.all([[a, one], [b, theirs], [c, thirds]].map(async ([agent, index]) => `${agent.dn} ${Math.round((await agent.about(index)).watched.longest)} ms`));
+    note(`longest time without a packet: ${gaps.join(', ')}`);
 
     // one is muted: the other two go on
     await b.run('mute', theirs, true);
@@ -76,7 +86,7 @@ test('calls that came in can be put together, too', async () => {
   await a.run('hold', one, true);
   const [thirds, two] = await talk(c, a);
   await a.run('conference', [two, one]);
-  await a.gets('conferenceUpdated', (p) => p.state === 'active' && p.callIds.length === 1, 10_000);
+  await inRoom(await id(a, two));
   await until(async () => await users('conf-5001') === 3, { what: 'three in the room' });
   await hear([a, two, [second, third], [first]], [b, theirs, [first, third], [second]], [c, thirds, [first, second], [third]]);
 });

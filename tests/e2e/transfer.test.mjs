@@ -148,11 +148,15 @@ describe('attended', () => {
 describe('by the far side', () => {
   test('Asterisk refers 5001 to the echo (REFER in its call): it hears itself', async () => {
     const ours = await a.callAndWait('607');
+    const { id } = await a.about(ours);
     // the call goes on under its own name, with another far side
-    await until(async () => (await a.run('sound', ours)).packets > 10, { ms: 8000, what: 'sound of the echo' });
+    assert.equal((await a.gets('callUpdated', (p) => p.callId === id && p.remote)).remote.number, '600');
+    const start = performance.now();
+    await until(async () => (await a.run('spectrum', ours, [own], 100))[0] > 0.1, { ms: 8000, what: '5001 hears itself' });
+    note(`5001 hears the echo ${Math.round(performance.now() - start)} ms after it was told`);
     await hear([a, ours, [own], []]);
     assert.equal((await a.about(ours)).state, 'established');
-    assert.match(bench.asterisk.log(), /TRANSFERSTATUS SUCCESS/);
+    assert.ok(bench.sip('NOTIFY ').some((text) => /^Subscription-State: terminated[^]*^SIP\/2\.0 200/m.test(text)), 'Asterisk is told that it worked');
   });
 
   test('Asterisk replaces a call by another (INVITE with Replaces): 5001 talks to 5003 without ringing', async () => {
@@ -166,8 +170,14 @@ describe('by the far side', () => {
     const thirds = await c.run('call', '6085001');
     await c.reaches(thirds, 'established', 8000);
     assert.equal((await b.ended(theirs)).reason, 'normal_clearing');
-    const now = await a.run('count') > count ? count : ours;
-    await hear([a, now, [third], [second]], [c, thirds, [own], [second]]);
+    assert.equal(await a.run('count'), count, 'the call goes on under its own name');
+    const { id } = await a.about(ours);
+    const { remote } = await a.gets('callUpdated', (p) => p.callId === id && p.remote);
+    assert.equal(remote.number, '5003');
+    const start = performance.now();
+    await until(async () => (await a.run('spectrum', ours, [third], 100))[0] > 0.1, { ms: 8000, what: '5001 hears 5003' });
+    note(`5001 hears 5003 ${Math.round(performance.now() - start)} ms after the answer`);
+    await hear([a, ours, [third], [second]], [c, thirds, [own], [second]]);
   });
 });
 

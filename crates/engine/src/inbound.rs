@@ -60,8 +60,9 @@ impl Step<'_> {
         let Some(call) = self.call_of(message) else {
             return self.status(tx, 481);
         };
-        if method != "CANCEL" {
-            // RFC 3261, section 12.2.2
+        if matches!(method, "INVITE" | "UPDATE" | "REFER") {
+            // RFC 3261, section 12.2.2. Only where the order matters: of two NOTIFYs that come at once either may be taken
+            // first, for each has a worker of its own, and a far side ends its subscription after a 500.
             let cseq = message.cseq().unwrap_or(0);
             let dialog = &mut self.agent.calls[call].leg.dialog;
             if dialog.remote_cseq.is_some_and(|last| cseq < last) {
@@ -194,7 +195,9 @@ impl Step<'_> {
             !c.leg.ours
                 && c.leg.dialog.call_id == call_id
                 && c.leg.dialog.remote_tag == from_tag
-                && c.leg.dialog.remote_cseq == cseq
+                // (an UPDATE may have come since)
+                && cseq.is_some()
+                && c.leg.dialog.remote_cseq >= cseq
         });
         let Some(call) = call else {
             return self.status(tx, 481);

@@ -173,6 +173,11 @@ impl Step<'_> {
             Some(code @ 180..=199) => {
                 self.transfer_state(call, TransferState::Ringing, Some(code));
             }
+            // one that was overtaken by the next is no news
+            _ if self.agent.calls[call]
+                .transfer
+                .as_ref()
+                .is_some_and(|t| t.state.is_some()) => {}
             _ => self.transfer_state(call, TransferState::Trying, None),
         }
     }
