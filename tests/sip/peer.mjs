@@ -13,12 +13,16 @@ const fresh = (what) => `${what}${process.pid}x${(unique += 1)}${Math.random().t
 
 /**
  * SDP of a far side that speaks DTLS-SRTP, the same that the SIPp scenarios send.
- * @param {{ setup?: string, version?: number, direction?: string }} [options]
+ * @param {{ setup?: string, version?: number, direction?: string, address?: string, ufrag?: string, candidates?: string[] }} [options]
+ *   address: in `c=`; ufrag: another one is an ICE restart; candidates: lines in place of the one that it has
  */
-export const farSdp = ({ setup = 'actpass', version = 1, direction = 'sendrecv' } = {}) => template
+export const farSdp = ({ setup = 'actpass', version = 1, direction = 'sendrecv', address = '127.0.0.1', ufrag = 'sipp', candidates } = {}) => template
+  .replace('c=IN IP4 [media_ip]', `c=IN IP4 ${address}`)
   .replaceAll(/\[(?:local|media)_ip\]/g, '127.0.0.1').replace('[media_port]', '40000')
   .replace('@SETUP@', setup).replace('@VERSION@', String(version)).replace('@DIRECTION@', direction)
-  .replaceAll(/\r?\n/g, '\r\n');
+  .replace('ice-ufrag:sipp', `ice-ufrag:${ufrag}`)
+  .replace(/^(a=candidate:.*)$/m, (line) => (candidates ?? [line]).join('\n'))
+  .replaceAll(/\r?\n/g, '\r\n').replaceAll(/(?:\r\n){2,}/g, '\r\n');
 
 /** One SIP message. */
 export class SipMessage {

@@ -7,8 +7,9 @@ import { fileURLToPath } from 'node:url';
 import { onExit, until } from '../common/cleanup.mjs';
 import { connect } from '../common/client.mjs';
 import { freePort } from '../common/ports.mjs';
+import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
 import { startSipp } from '../common/sipp.mjs';
-import { openPeer } from './peer.mjs';
+import { farSdp, openPeer } from './peer.mjs';
 
 const example = fs.readFileSync(fileURLToPath(new URL('../../kamailio.cfg.example', import.meta.url)), 'utf8');
 
@@ -188,3 +189,63 @@ export const callsBecome = (kamailio, accept, ms = 5000) => until(async () => {
   const rows = await kamailio.rpcRows('rtc_json.calls');
   return accept(rows) && [rows];
 }, { ms, what: `rtc_json.calls: ${accept}` }).then(([rows]) => rows);
+
+/**
+ * A call of the browser to that endpoint, answered. `leg` is the far side's end of the dialog.
+ * @param {{ headers?: string[], body?: string, more?: object }} [options] headers, body: of the 200; more: payload of `call`
+ */
+export async function callOut(client, peer, { headers = [], body = farSdp({ setup: 'active' }), more = {} } = {}) {
+  const id = client.send('call', { to: to(peer), sdp: fakeOffer(), iceServers: [], ...more });
+  const invite = await peer.request('INVITE');
+  peer.reply(invite, 200, { body, headers });
+  await peer.request('ACK');
+  const { callId } = await client.waitFor('callAccepted', (p, m) => m.id === id);
+  return { callId, id, invite, leg: peer.legOf(invite), peer, sent: invite.body };
+}
+
+/**
+ * A call of that endpoint to the browser, answered. `sent`: what the far side has as its answer.
+ * @param {{ headers?: string[], body?: string, answer?: string }} [options] headers, body: of the INVITE
+ */
+export async function callIn(kamailio, client, peer, dn, { headers = [], body = farSdp(), answer = fakeAnswer() } = {}) {
+  const leg = peer.leg(dn);
+  leg.invite({ headers, body });
+  const { callId } = await client.waitFor('incomingCall');
+  await client.expect('answer', { callId, sdp: answer }, 'ack');
+  const ok = await leg.answer();
+  assert.equal(ok.status, 200);
+  leg.ack(ok);
+  // another worker may be faster with the next request than this one with the ACK
+  await callsBecome(kamailio, (rows) => rows.find((row) => row.callId === callId)?.state === 'established');
+  return { callId, ok, leg, peer, sent: ok.body };
+}
+
+/** The browser ends the call; the far side gets BYE and answers it. */
+export async function endCall(client, { callId, peer, leg }) {
+  const id = client.send('hangup', { callId, reason: 'user_hangup' });
+  const bye = await peer.waitFor((m) => m.method === 'BYE' && m.callId === leg.callId, 5000, 'BYE');
+  assert.deepEqual([bye.fromTag, bye.toTag], [leg.remoteTag, leg.localTag]);
+  peer.reply(bye, 200);
+  const ended = await client.waitFor('callEnded', (p, m) => m.id === id);
+  assert.deepEqual([ended.callId, ended.reason, endsOf(client, callId).length], [callId, 'normal_clearing', 1], client.transcript());
+  return ended;
+}
+
+/** What counts in an SDP. */
+export function partsOf(sdp) {
+  const lines = sdp.split(/\r?\n/).filter(Boolean);
+  const all = (start) => lines.filter((l) => l.startsWith(start)).map((l) => l.slice(start.length));
+  const [user, session, version] = all('o=')[0].split(' ');
+  return {
+    session: `${user} ${session}`, version: Number(version), candidates: all('a=candidate:'), ufrag: all('a=ice-ufrag:')[0], setup: all('a=setup:')[0],
+    direction: lines.map((l) => /^a=(sendrecv|sendonly|recvonly|inactive)$/.exec(l)?.[1]).find(Boolean),
+    rest: lines.filter((l) => !/^o=|^a=(sendrecv|sendonly|recvonly|inactive)$/.test(l)),
+  };
+}
+
+/** Is the later SDP the earlier one with that direction and the next version? */
+export function assertFollows(later, earlier, direction) {
+  const [a, b] = [partsOf(earlier), partsOf(later)];
+  assert.deepEqual([b.session, b.version, b.direction], [a.session, a.version + 1, direction]);
+  assert.deepEqual(b.rest, a.rest);
+}
