@@ -77,7 +77,7 @@ impl Step<'_> {
             "REFER" => self.on_refer(call, message, tx),
             "NOTIFY" => self.on_notify(call, message, tx),
             "PRACK" => self.on_prack(call, message, tx),
-            "CANCEL" => self.on_cancel(message, tx),
+            "CANCEL" => self.on_cancel_offer(call, tx),
             "OPTIONS" => {
                 let headers = format!("{ALLOW}Accept: application/sdp\r\n");
                 self.reply(tx, false, 200, "", headers, String::new());

@@ -380,16 +380,15 @@ impl Step<'_> {
         let body = sdp_body(message);
         match c.state {
             State::Established if c.leg.gone => return self.code(tx, invite, 481),
+            State::Cancelling | State::Terminating => return self.code(tx, invite, 481),
+            // an UPDATE without offer only refreshes
+            _ if !invite && body.is_none() => {}
             State::Established if c.leg.far_offer.is_some() || c.leg.ack_by != 0 => {
                 // RFC 3261, section 14.2; the header is that of section 20.33
                 let headers = "Retry-After: 2\r\n".to_owned();
                 return self.reply(tx, invite, 500, "", headers, String::new());
             }
-            State::Established
-                if c.leg.open.is_none() && (c.moving.is_none() || body.is_none() && !invite) => {}
-            State::Cancelling | State::Terminating => return self.code(tx, invite, 481),
-            // an UPDATE without offer only refreshes
-            _ if !invite && body.is_none() => {}
+            State::Established if c.leg.open.is_none() && c.moving.is_none() => {}
             _ => return self.code(tx, invite, 491),
         }
         let headers = match self.timer_asked(c.leg.timer, message) {
@@ -498,6 +497,17 @@ impl Step<'_> {
         });
         let update = self.updated(call, Some(sdp).filter(|s| !s.is_empty()), Some(true));
         self.event_of_call(call, &update);
+    }
+
+    /// CANCEL in the dialog: the far side takes an offer back that waits for the browser (RFC 3261, section 9.2).
+    pub fn on_cancel_offer(&mut self, call: usize, tx: ServerTx) {
+        self.code(tx, false, 200);
+        if let Some(far) = self.agent.calls[call].leg.far_offer.take() {
+            self.code(far.tx, true, 487);
+            let update = self.updated(call, None, Some(false));
+            self.event_of_call(call, &update);
+            self.next_offer(call);
+        }
     }
 
     /// 200 to an offer of the far side.

@@ -184,6 +184,8 @@ impl Step<'_> {
             if hidden {
                 return self.hidden_unusable(call);
             }
+            // tm has acknowledged it: from here on only BYE ends it
+            self.agent.calls[call].state = State::Established;
             let end = End::with_code(EndReason::NotAcceptable, 488);
             return self.hang_up(call, end, 480, None);
         };

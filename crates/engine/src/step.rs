@@ -180,8 +180,17 @@ impl Step<'_> {
         let number = s.next_event;
         s.next_event += 1;
         let text = protocol::encode(message, &format!("evt-{number}"));
-        // all else a snapshot of the calls tells again
-        if matches!(message, ServerMessage::CallEnded { .. }) {
+        // all else a snapshot of the calls, or the repeated offer, tells again
+        let kept = matches!(
+            message,
+            ServerMessage::CallEnded { .. }
+                | ServerMessage::CallUpdated {
+                    sdp: Some(_),
+                    answer_needed: None,
+                    ..
+                }
+        );
+        if kept {
             let older_than = self.now.saturating_sub(2 * self.config.resume_grace);
             s.remember(number, self.now, older_than, &text);
         }

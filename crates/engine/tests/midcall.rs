@@ -1,0 +1,99 @@
+//! What happens in the middle of a call, in the engine: what the tests on a real Kamailio have found.
+
+mod common;
+
+use common::{config, in_dialog, invite, World, ANSWER, OFFER};
+use rtc_json_engine::Input;
+use serde_json::json;
+
+const SDP: &str = "Content-Type: application/sdp\r\n";
+
+fn registered() -> World {
+    let mut world = World::new(config());
+    world.register(1);
+    world
+}
+
+/// What the far side says after an ICE restart.
+fn moved(setup: &str) -> String {
+    ANSWER
+        .replace("a=ice-ufrag:", "a=ice-ufrag:new")
+        .replace("a=setup:active", &format!("a=setup:{setup}"))
+}
+
+/// A call from the far side, answered and acknowledged; its id and our tag.
+fn answered(w: &mut World) -> (String, String) {
+    w.far_request(&invite(1, "", &ANSWER.replace("a=setup:active", "a=setup:actpass")));
+    let tag = w.reply().to_tag;
+    let call = w.frame(1)["payload"]["callId"]
+        .as_str()
+        .expect("a callId")
+        .to_owned();
+    let answer = OFFER.replace("a=setup:actpass", "a=setup:active");
+    w.send(1, "answer", json!({ "callId": call, "sdp": answer }), "a1");
+    w.far_request(&in_dialog("ACK", 1, &tag, ""));
+    w.frames(1);
+    w.replies();
+    (call, tag)
+}
+
+#[test]
+fn the_far_side_takes_back_an_offer_that_waits_for_the_browser() {
+    let mut w = registered();
+    let (call, tag) = answered(&mut w);
+    let open = w.far_request(&invite(2, &tag, &moved("actpass")));
+    assert_eq!(w.frame(1)["payload"]["answerNeeded"], true);
+    // one without an offer only refreshes
+    w.far_request(&in_dialog("UPDATE", 3, &tag, ""));
+    assert_eq!(w.reply().code, 200);
+    w.far_request(&in_dialog("CANCEL", 2, &tag, ""));
+    let replies = w.replies();
+    assert_eq!(replies.len(), 2);
+    assert_eq!(replies[0].code, 200);
+    assert_eq!((replies[1].code, replies[1].tx), (487, open));
+    let back = w.frame(1);
+    assert_eq!(back["payload"]["answerNeeded"], false);
+    w.send(1, "answer", json!({ "callId": call, "sdp": OFFER }), "a2");
+    assert_eq!(w.frame(1)["payload"]["code"], 409);
+    // nothing is open any more
+    w.far_request(&in_dialog("CANCEL", 2, &tag, ""));
+    assert_eq!(w.reply().code, 200);
+}
+
+#[test]
+fn a_200_without_a_description_is_ended_by_bye() {
+    let mut w = registered();
+    let (call, invite) = w.call(1, "c1");
+    w.far_reply(&invite, 200, "t1", "", "");
+    let frames = w.frames(1);
+    assert_eq!(frames[0]["payload"]["code"], 488);
+    assert_eq!(frames[1]["payload"]["callId"], call.as_str());
+    assert_eq!(frames[1]["payload"]["reason"], "not_acceptable");
+    let bye = w.request();
+    assert_eq!((bye.method, bye.to_tag.as_str()), ("BYE", "t1"));
+    assert!(w.cancels().is_empty());
+    w.far_reply(&bye, 200, "t1", "", "");
+    assert!(w.agent.calls.is_empty());
+}
+
+#[test]
+fn an_answer_that_came_while_the_browser_was_away_is_told() {
+    let mut w = registered();
+    let session = w.agent.sessions[0].token.clone();
+    let (call, tag) = answered(&mut w);
+    w.step(Input::Closed { conn: 1 });
+    w.far_request(&invite(2, &tag, ""));
+    assert_eq!(w.reply().code, 200);
+    let ack = in_dialog("ACK", 2, &tag, &moved("active"));
+    assert!(ack.contains(SDP));
+    w.far_request(&ack);
+    assert!(w.frames(1).is_empty());
+    w.send(2, "register", json!({ "dn": "5001", "resume": session }), "r2");
+    let frames = w.frames(2);
+    assert_eq!(frames[0]["type"], "registered");
+    assert_eq!(frames[1]["type"], "callUpdated", "{frames:#?}");
+    assert_eq!(frames[1]["payload"]["callId"], call.as_str());
+    let sdp = frames[1]["payload"]["sdp"].as_str().expect("an answer");
+    assert!(sdp.contains("a=ice-ufrag:new"));
+    assert!(frames[1]["payload"].get("answerNeeded").is_none());
+}
