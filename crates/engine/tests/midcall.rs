@@ -23,7 +23,11 @@ fn moved(setup: &str) -> String {
 
 /// A call from the far side, answered and acknowledged; its id and our tag.
 fn answered(w: &mut World) -> (String, String) {
-    w.far_request(&invite(1, "", &ANSWER.replace("a=setup:active", "a=setup:actpass")));
+    w.far_request(&invite(
+        1,
+        "",
+        &ANSWER.replace("a=setup:active", "a=setup:actpass"),
+    ));
     let tag = w.reply().to_tag;
     let call = w.frame(1)["payload"]["callId"]
         .as_str()
@@ -88,7 +92,12 @@ fn an_answer_that_came_while_the_browser_was_away_is_told() {
     assert!(ack.contains(SDP));
     w.far_request(&ack);
     assert!(w.frames(1).is_empty());
-    w.send(2, "register", json!({ "dn": "5001", "resume": session }), "r2");
+    w.send(
+        2,
+        "register",
+        json!({ "dn": "5001", "resume": session }),
+        "r2",
+    );
     let frames = w.frames(2);
     assert_eq!(frames[0]["type"], "registered");
     assert_eq!(frames[1]["type"], "callUpdated", "{frames:#?}");
@@ -96,4 +105,26 @@ fn an_answer_that_came_while_the_browser_was_away_is_told() {
     let sdp = frames[1]["payload"]["sdp"].as_str().expect("an answer");
     assert!(sdp.contains("a=ice-ufrag:new"));
     assert!(frames[1]["payload"].get("answerNeeded").is_none());
+}
+
+#[test]
+fn a_far_side_that_holds_from_the_start_is_told_by_a_flag() {
+    let mut w = World::new(config());
+    w.register(1);
+    let (_, invite) = w.call(1, "c1");
+    let held = ANSWER.replace("a=sendrecv", "a=sendonly");
+    assert_ne!(held, ANSWER);
+    w.far_reply(
+        &invite,
+        200,
+        "t1",
+        "Content-Type: application/sdp\r\n",
+        &held,
+    );
+    let frames = w.frames(1);
+    assert_eq!(frames[0]["type"], "callAccepted");
+    let shown = frames[0]["payload"]["sdp"].as_str().expect("an answer");
+    assert!(!shown.contains("a=sendonly"), "{shown}");
+    assert_eq!(frames[1]["type"], "callUpdated");
+    assert_eq!(frames[1]["payload"]["remoteHold"], true);
 }
