@@ -216,8 +216,13 @@ impl Step<'_> {
             return;
         }
         c.state = State::Terminating;
-        c.leg.bye = Owed::Sent;
         c.leg.timer = None;
+        if c.leg.ack_by > now {
+            c.leg.bye = Owed::Waiting;
+            c.deadline = c.leg.ack_by;
+            return;
+        }
+        c.leg.bye = Owed::Sent;
         c.leg.ack_by = 0;
         c.deadline = now + SAFETY_WAIT;
         self.send_in_dialog(call, InDialog::Bye, String::new(), String::new());
