@@ -444,6 +444,10 @@ impl Step<'_> {
                 // RFC 3311, section 5.2: one that cannot be answered at once
                 return self.code(tx, false, 504);
             }
+            if c.moves.is_some() {
+                // its browser has gone on to another far side
+                return self.code(tx, true, 488);
+            }
             return self.ask(call, tx, headers, offer.text);
         }
         let candidates = new_candidates(&c.leg.remote_sdp, &offer.text);
@@ -480,7 +484,7 @@ impl Step<'_> {
         let there = self
             .owner(call)
             .is_some_and(|owner| self.agent.sessions[owner].attached());
-        if there {
+        if there && self.agent.calls[call].moves.is_none() {
             return self.ask(call, tx, headers, String::new());
         }
         let leg = &mut self.agent.calls[call].leg;
