@@ -207,7 +207,8 @@ impl Step<'_> {
             .and_then(|number| self.agent.session(number))
     }
 
-    /// Sends BYE now and waits for its answer. Where the far side has ended the dialog already, the call is just gone.
+    /// Sends BYE and waits for its answer; not before the ACK to our last 200 has come, or comes no more (RFC 3261, section 15).
+    /// Where the far side has ended the dialog already, the call is just gone.
     pub fn send_bye(&mut self, call: usize) {
         let now = self.now;
         let c = &mut self.agent.calls[call];

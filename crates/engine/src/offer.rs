@@ -328,7 +328,6 @@ impl Step<'_> {
         if let Want::Hold { request, .. } | Want::Update { request, .. } = open.want {
             self.change_failed(call, &request, code, "the far side did not agree");
         }
-        self.next_offer(call);
     }
 
     fn change_failed(&mut self, call: usize, request: &str, code: u16, details: &str) {
