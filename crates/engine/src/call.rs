@@ -207,7 +207,8 @@ impl Step<'_> {
             .and_then(|number| self.agent.session(number))
     }
 
-    /// Sends BYE now and waits for its answer. Where the far side has ended the dialog already, the call is just gone.
+    /// Sends BYE and waits for its answer; not before the ACK to our last 200 has come, or comes no more (RFC 3261, section 15).
+    /// Where the far side has ended the dialog already, the call is just gone.
     pub fn send_bye(&mut self, call: usize) {
         let now = self.now;
         let c = &mut self.agent.calls[call];
@@ -216,8 +217,13 @@ impl Step<'_> {
             return;
         }
         c.state = State::Terminating;
-        c.leg.bye = Owed::Sent;
         c.leg.timer = None;
+        if c.leg.ack_by > now {
+            c.leg.bye = Owed::Waiting;
+            c.deadline = c.leg.ack_by;
+            return;
+        }
+        c.leg.bye = Owed::Sent;
         c.leg.ack_by = 0;
         c.deadline = now + SAFETY_WAIT;
         self.send_in_dialog(call, InDialog::Bye, String::new(), String::new());

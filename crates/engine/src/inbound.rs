@@ -255,7 +255,10 @@ impl Step<'_> {
                 self.send_candidates(call);
                 self.next_offer(call);
             }
-            State::Terminating if c.leg.bye == Owed::Waiting => self.send_bye(call),
+            State::Terminating if c.leg.bye == Owed::Waiting => {
+                c.leg.ack_by = 0;
+                self.send_bye(call);
+            }
             _ => {}
         }
     }
@@ -267,6 +270,14 @@ impl Step<'_> {
             // the far side has sent the call elsewhere and goes: what becomes of it decides
             c.leg.gone = true;
             return;
+        }
+        if let (State::Incoming, Some(tx)) = (c.state, c.leg.invite_tx.take()) {
+            // RFC 3261, section 15.1.2: the caller may end an early dialog, too
+            let tag = c.leg.dialog.local_tag.clone();
+            self.reply(tx, true, 487, &tag, String::new(), String::new());
+            if self.agent.calls[call].moves.is_some() {
+                return self.hidden_failed(call, 487);
+            }
         }
         let reason = if self.ends_transferred(call) {
             EndReason::Transferred
@@ -336,7 +347,10 @@ impl Step<'_> {
                     c.leg.invite_tx = None;
                     c.deadline = 0;
                 }
-                State::Terminating => self.send_bye(call),
+                State::Terminating => {
+                    self.agent.calls[call].leg.ack_by = 0;
+                    self.send_bye(call);
+                }
                 State::Established => self.forget_transactions(call),
             }
             if self.agent.calls.len() == before {

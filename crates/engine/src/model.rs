@@ -757,7 +757,9 @@ impl Agent {
         });
         let calls = self.calls.iter().map(Call::due);
         let pending = self.pending.iter().map(|p| p.deadline);
-        let refresh = Some(self.upstream.refresh_at).filter(|at| *at != 0);
+        // the next REGISTER goes out with the reply to the one under way
+        let registering = self.upstream.in_flight != 0 || self.pending.iter().any(|p| p.cseq != 0);
+        let refresh = Some(self.upstream.refresh_at).filter(|at| *at != 0 && !registering);
         let texts = self.texts.iter().map(|t| t.deadline);
         sessions
             .chain(calls)

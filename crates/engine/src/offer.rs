@@ -157,11 +157,16 @@ impl Step<'_> {
                 let direction = own_direction(*hold, c.remote_hold);
                 sdp::with_direction(&c.leg.local_sdp, direction)
             }
-            Want::Update { sdp, .. } => match own_direction(c.hold, c.remote_hold) {
-                sdp::Direction::SendRecv => sdp.clone(),
-                // the browser knows nothing of directions: they are ours
-                held => sdp::with_direction(sdp, held),
-            },
+            Want::Update { sdp, .. } => {
+                let mut sdp = match own_direction(c.hold, c.remote_hold) {
+                    sdp::Direction::SendRecv => sdp.clone(),
+                    // the browser knows nothing of directions: they are ours
+                    held => sdp::with_direction(sdp, held),
+                };
+                // others may have been sent while it waited
+                sdp::follow(&mut sdp, &c.leg.local_sdp);
+                sdp
+            }
             Want::Refresh if c.leg.takes_update => {
                 purpose = InDialog::Update;
                 String::new()
@@ -210,6 +215,7 @@ impl Step<'_> {
                 // RFC 3261, section 14.1: the owner of the Call-ID waits longer
                 let tens = u64::from(self.rng.next_u32() % 200);
                 let c = &mut self.agent.calls[call];
+                outdate(&mut c.leg.local_sdp, &open.sdp);
                 c.leg.glares += 1;
                 let wait = if c.leg.ours {
                     2_100 + tens * 19 / 2
@@ -227,6 +233,7 @@ impl Step<'_> {
                     return self.offer_failed(call, code);
                 }
                 leg.min_se = min;
+                outdate(&mut leg.local_sdp, &open.sdp);
                 if let Some(timer) = &mut leg.timer {
                     timer.interval = timer.interval.max(min);
                 }
@@ -236,7 +243,7 @@ impl Step<'_> {
             (408, None) | (503, None) => {
                 // RFC 3261, section 14.1: nobody there any more
                 self.agent.calls[call].leg.open = Some(open);
-                self.offer_failed(call, code);
+                self.refuse_open(call, code);
                 self.hang_up(
                     call,
                     End::with_code(EndReason::NetworkError, code),
@@ -264,7 +271,7 @@ impl Step<'_> {
         let Some(answer) = answer else {
             // both sides think otherwise of the media from here on
             self.agent.calls[call].leg.open = Some(open);
-            self.offer_failed(call, 488);
+            self.refuse_open(call, 488);
             return self.hang_up(call, End::with_code(EndReason::MediaError, 488), 480, None);
         };
         let c = &mut self.agent.calls[call];
@@ -306,15 +313,21 @@ impl Step<'_> {
 
     /// The open offer was refused: whoever asked for it is told, and the call goes on as before.
     pub fn offer_failed(&mut self, call: usize, code: u16) {
+        self.refuse_open(call, code);
+        self.next_offer(call);
+    }
+
+    /// The same where nothing more is to be offered.
+    pub fn refuse_open(&mut self, call: usize, code: u16) {
         let leg = &mut self.agent.calls[call].leg;
         leg.glares = 0;
         let Some(open) = leg.open.take() else {
             return;
         };
+        outdate(&mut leg.local_sdp, &open.sdp);
         if let Want::Hold { request, .. } | Want::Update { request, .. } = open.want {
             self.change_failed(call, &request, code, "the far side did not agree");
         }
-        self.next_offer(call);
     }
 
     fn change_failed(&mut self, call: usize, request: &str, code: u16, details: &str) {
@@ -430,6 +443,10 @@ impl Step<'_> {
                 // RFC 3311, section 5.2: one that cannot be answered at once
                 return self.code(tx, false, 504);
             }
+            if c.moves.is_some() {
+                // its browser has gone on to another far side
+                return self.code(tx, true, 488);
+            }
             return self.ask(call, tx, headers, offer.text);
         }
         let candidates = new_candidates(&c.leg.remote_sdp, &offer.text);
@@ -466,7 +483,7 @@ impl Step<'_> {
         let there = self
             .owner(call)
             .is_some_and(|owner| self.agent.sessions[owner].attached());
-        if there {
+        if there && self.agent.calls[call].moves.is_none() {
             return self.ask(call, tx, headers, String::new());
         }
         let leg = &mut self.agent.calls[call].leg;
@@ -673,6 +690,14 @@ impl Step<'_> {
             *place = Some(remote);
         }
         self.event_of_call(call, &update);
+    }
+}
+
+/// The far side has seen that offer, though it did not take it: whatever comes next must have a higher version than it
+/// (RFC 3264, section 8).
+fn outdate(local: &mut String, offered: &str) {
+    if !offered.is_empty() {
+        sdp::follow(local, offered);
     }
 }
 

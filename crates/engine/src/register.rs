@@ -318,6 +318,10 @@ impl Step<'_> {
                 up.asking.settle();
                 let expires = self.config.expires;
                 self.bound_until(message, expires);
+                if self.agent.sessions.is_empty() {
+                    // the last browser has left meanwhile
+                    self.agent.upstream.refresh_at = self.now;
+                }
             }
             401 | 407 => {
                 let again =
@@ -443,7 +447,10 @@ impl Step<'_> {
         let pending = &self.agent.pending[index];
         let (expires, next_hop) = (pending.expires, pending.next_hop.clone());
         let cseq = self.send_register(expires, &line, next_hop);
-        self.agent.pending[index].cseq = cseq;
+        let pending = &mut self.agent.pending[index];
+        pending.cseq = cseq;
+        // from now on: others may have been in front of it, and no second REGISTER may go out before this one is over
+        pending.deadline = self.now + PENDING_WAIT;
     }
 
     fn own_register(&mut self, removing: bool) {

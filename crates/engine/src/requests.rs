@@ -109,7 +109,7 @@ impl Step<'_> {
             InDialog::Digit => self.on_digit_reply(call, code),
             InDialog::Record => self.on_record_reply(call, code),
             InDialog::Refer => self.on_refer_reply(call, code, None),
-            InDialog::Reinvite | InDialog::Update => self.offer_failed(call, code),
+            InDialog::Reinvite | InDialog::Update => self.refuse_open(call, code),
             _ => {}
         }
         if self.agent.calls[call].state == State::Established {

@@ -174,6 +174,7 @@ impl Step<'_> {
     pub fn unregister(&mut self, session: usize, id: &str) {
         let number = self.agent.sessions[session].number;
         self.end_calls_of(number, End::new(EndReason::NormalClearing));
+        self.drop_texts(number);
         let message = ServerMessage::Unregistered {
             dn: self.agent.dn.clone(),
             reason: UnregisterReason::Requested,
@@ -187,6 +188,7 @@ impl Step<'_> {
     pub fn drop_session(&mut self, session: usize, reason: UnregisterReason, calls_end: EndReason) {
         let number = self.agent.sessions[session].number;
         self.end_calls_of(number, End::new(calls_end));
+        self.drop_texts(number);
         if self.agent.sessions[session].attached() {
             let dn = self.agent.dn.clone();
             self.event(session, &ServerMessage::Unregistered { dn, reason });
@@ -223,7 +225,6 @@ impl Step<'_> {
 
     pub fn on_restarted(&mut self) {
         self.agent.pending.clear();
-        self.texts_after_restart();
         let up = &mut self.agent.upstream;
         up.in_flight = 0;
         up.asking.asked = None;
@@ -236,6 +237,7 @@ impl Step<'_> {
                 s.missed_from = s.next_event;
             }
         }
+        self.texts_after_restart();
         self.calls_after_restart();
     }
 

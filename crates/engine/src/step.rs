@@ -199,8 +199,12 @@ impl Step<'_> {
         }
     }
 
-    /// Sends an event to every session that a call concerns: its own, or all while it rings in all.
+    /// Sends an event to every session that a call concerns: its own, or all while it rings in all. Of a hidden call nobody is
+    /// told.
     pub fn event_of_call(&mut self, call: usize, message: &ServerMessage) {
+        if self.agent.calls[call].moves.is_some() {
+            return;
+        }
         match self.agent.calls[call].session {
             Some(number) => {
                 if let Some(session) = self.agent.session(number) {

@@ -237,6 +237,13 @@ impl Step<'_> {
         }
     }
 
+    /// A session ends: what becomes of its texts can be told to nobody afterwards.
+    pub fn drop_texts(&mut self, session: u32) {
+        while let Some(text) = self.agent.texts.iter().position(|t| t.session == session) {
+            self.text_failed(text, 487, "the session is over");
+        }
+    }
+
     /// The transactions are gone, and with them the replies.
     pub fn texts_after_restart(&mut self) {
         while !self.agent.texts.is_empty() {

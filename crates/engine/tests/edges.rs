@@ -1,0 +1,245 @@
+//! Things that come at the wrong moment: what the random walks (walk.rs) have found, each as a short story.
+
+mod common;
+
+use common::{config, in_dialog, invite, World, ANSWER, OFFER};
+use rtc_json_engine::{Input, ServerTx};
+use serde_json::{json, Value};
+
+fn registered() -> World {
+    let mut world = World::new(config());
+    world.register(1);
+    world
+}
+
+fn browser_answer() -> String {
+    OFFER.replace("a=setup:actpass", "a=setup:active")
+}
+
+/// A call of the browser that was answered; gives its id and the far side's answers go under the tag `t1`.
+fn answered(w: &mut World, id: &str) -> String {
+    let (call, invite) = w.call(1, id);
+    w.far_reply(
+        &invite,
+        200,
+        "t1",
+        "Content-Type: application/sdp\r\n",
+        ANSWER,
+    );
+    w.frames(1);
+    call
+}
+
+/// A call that rings; gives its id, its transaction and our tag.
+fn ringing(w: &mut World) -> (String, ServerTx, String) {
+    let tx = w.far_request(&invite(1, "", ANSWER));
+    let tag = w.reply().to_tag;
+    let call = w.frame(1)["payload"]["callId"]
+        .as_str()
+        .expect("id")
+        .to_owned();
+    (call, tx, tag)
+}
+
+/// The same, answered and acknowledged.
+fn talking(w: &mut World) -> (String, String) {
+    let (call, _, tag) = ringing(w);
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
+    w.far_request(&in_dialog("ACK", 1, &tag, ""));
+    w.frames(1);
+    w.replies();
+    (call, tag)
+}
+
+fn version(sdp: &str) -> u64 {
+    let line = sdp.lines().find(|l| l.starts_with("o=")).expect("o=");
+    line.split(' ')
+        .nth(2)
+        .and_then(|v| v.parse().ok())
+        .expect("a version")
+}
+
+fn body(frame: &Value) -> &Value {
+    &frame["payload"]
+}
+
+#[test]
+fn what_follows_a_refused_offer_has_a_higher_version() {
+    let mut w = registered();
+    let call = answered(&mut w, "c1");
+    w.send(1, "hold", json!({ "callId": call, "hold": true }), "h1");
+    w.send(1, "update", json!({ "callId": call, "sdp": OFFER }), "u1");
+    let hold = w.request();
+    w.far_reply(&hold, 488, "t1", "", "");
+    let update = w.request();
+    assert!(version(&update.body) > version(&hold.body));
+    let answer = ANSWER.replace(" 4 IN IP4 ", " 5 IN IP4 ");
+    w.far_reply(&update, 491, "t1", "", "");
+    // the far side's own offer comes first now
+    w.far_request(
+        &in_dialog("INVITE", 7, &update.from_tag, &answer)
+            .replace("in-call-1", &update.call_id)
+            .replace("tag=far1", "tag=t1"),
+    );
+    let ok = w.reply();
+    assert_eq!(ok.code, 200);
+    assert!(version(&ok.body) > version(&update.body), "{}", ok.body);
+}
+
+#[test]
+fn an_offer_that_waited_is_told_from_those_before_it() {
+    let mut w = registered();
+    let call = answered(&mut w, "c1");
+    w.send(1, "hold", json!({ "callId": call, "hold": true }), "h1");
+    w.send(1, "update", json!({ "callId": call, "sdp": OFFER }), "u1");
+    let hold = w.request();
+    let held = ANSWER.replace("sendrecv", "recvonly");
+    w.far_reply(&hold, 200, "t1", "Content-Type: application/sdp\r\n", &held);
+    let update = w.request();
+    assert!(
+        version(&update.body) > version(&hold.body),
+        "{}",
+        update.body
+    );
+}
+
+#[test]
+fn nothing_is_offered_to_a_far_side_that_is_gone() {
+    let mut w = registered();
+    let call = answered(&mut w, "c1");
+    w.send(1, "hold", json!({ "callId": call, "hold": true }), "h1");
+    w.send(1, "update", json!({ "callId": call, "sdp": OFFER }), "u1");
+    let hold = w.request();
+    w.no_reply(&hold);
+    assert_eq!(w.request().method, "BYE");
+    let frames = w.frames(1);
+    assert_eq!(frames[0]["id"], "h1");
+    assert_eq!(body(&frames[0])["code"], 408);
+    assert_eq!(frames[1]["id"], "u1");
+    assert_eq!(frames[2]["type"], "callEnded");
+}
+
+#[test]
+fn a_bye_in_a_call_that_rings_ends_its_invite() {
+    let mut w = registered();
+    let (_, tx, tag) = ringing(&mut w);
+    w.far_request(&in_dialog("BYE", 2, &tag, ""));
+    let replies = w.replies();
+    assert_eq!(replies[0].code, 200);
+    assert_eq!((replies[1].tx, replies[1].code), (tx, 487));
+    assert_eq!(w.frame(1)["type"], "callEnded");
+    assert!(w.agent.calls.is_empty());
+}
+
+#[test]
+fn a_hangup_waits_for_the_ack_of_the_invite_that_took_the_call_over() {
+    let mut w = registered();
+    let (call, tag) = talking(&mut w);
+    let replaces = format!("Replaces: in-call-1;to-tag={tag};from-tag=far1\r\nContent-Type:");
+    let other = invite(1, "", ANSWER)
+        .replace("Call-ID: in-call-1", "Call-ID: in-call-2")
+        .replace("Content-Type:", &replaces);
+    w.far_request(&other);
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a2",
+    );
+    let ok = w.reply();
+    assert_eq!(ok.code, 200);
+    let bye = w.request();
+    assert_eq!((bye.method, bye.call_id.as_str()), ("BYE", "in-call-1"));
+    w.send(1, "hangup", json!({ "callId": call }), "h1");
+    assert!(w.requests().is_empty(), "no BYE before the ACK");
+    let ack = in_dialog("ACK", 1, &ok.to_tag, "").replace("in-call-1", "in-call-2");
+    w.far_request(&ack);
+    assert_eq!(w.request().call_id, "in-call-2");
+}
+
+#[test]
+fn a_session_that_ends_tells_what_becomes_of_its_texts() {
+    let mut w = registered();
+    w.send(1, "message", json!({ "to": "600", "text": "hello" }), "m1");
+    let text = w.request();
+    w.send(1, "unregister", json!({}), "u1");
+    let frames = w.frames(1);
+    assert_eq!(frames[0]["id"], "m1");
+    assert_eq!(body(&frames[0])["code"], 487);
+    assert_eq!(frames[1]["type"], "unregistered");
+    w.far_reply(&text, 200, "t", "", "");
+    assert!(w.frames(1).is_empty());
+}
+
+#[test]
+fn after_a_restart_nothing_goes_to_connections_of_before() {
+    let mut w = registered();
+    w.send(1, "message", json!({ "to": "600", "text": "hello" }), "m1");
+    w.step(Input::Restarted);
+    assert!(w.frames(1).is_empty());
+}
+
+#[test]
+fn a_register_that_had_to_wait_has_all_its_time() {
+    let mut w = World::new(config());
+    let payload = json!({ "dn": "5001", "password": "secret" });
+    w.send(1, "register", payload.clone(), "r1");
+    w.send(2, "register", payload, "r2");
+    let first = w.request();
+    w.now += 32_000;
+    w.no_reply(&first);
+    assert_eq!(w.frame(1)["type"], "registrationFailed");
+    let second = w.request();
+    w.wait(10_000);
+    assert!(w.frames(2).is_empty() && w.requests().is_empty());
+    w.far_reply(&second, 200, "x", "Expires: 300\r\n", "");
+    assert_eq!(w.frame(2)["type"], "registered");
+}
+
+#[test]
+fn a_register_under_way_is_not_looked_at_again_and_again() {
+    let mut w = registered();
+    w.wait(240_000);
+    let refresh = w.request();
+    assert_eq!(refresh.method, "REGISTER");
+    w.send(1, "unregister", json!({}), "u1");
+    w.wait(10);
+    assert!(w.agent.due(w.config.resume_grace) > w.now);
+    w.far_reply(&refresh, 200, "x", "Expires: 300\r\n", "");
+    assert!(w.request().headers.contains("Expires: 0\r\n"));
+}
+
+#[test]
+fn a_far_side_that_the_browser_has_left_is_not_shown() {
+    let mut w = registered();
+    let (first, tag) = talking(&mut w);
+    let second = answered(&mut w, "c2");
+    w.send(1, "conference", json!({ "callIds": [first, second] }), "k1");
+    w.send(1, "answer", json!({ "callId": first, "sdp": OFFER }), "a2");
+    let room = w.request();
+    w.far_reply(
+        &room,
+        200,
+        "r1",
+        "Content-Type: application/sdp\r\n",
+        ANSWER,
+    );
+    assert!(w.requests().iter().all(|r| r.method == "REFER"));
+    w.frames(1);
+    // the one that is being sent to the room changes its media
+    let other = ANSWER
+        .replace("21016", "21018")
+        .replace(" 4 IN IP4 ", " 5 IN IP4 ");
+    w.far_request(&in_dialog("INVITE", 2, &tag, &other));
+    assert_eq!(w.reply().code, 488);
+    w.far_request(&in_dialog("INVITE", 3, &tag, ""));
+    let ok = w.reply();
+    assert_eq!(ok.code, 200);
+    w.far_request(&in_dialog("ACK", 3, &tag, &other));
+    assert!(w.frames(1).is_empty());
+}
