@@ -23,7 +23,11 @@ fn moved(setup: &str) -> String {
 
 /// A call from the far side, answered and acknowledged; its id and our tag.
 fn answered(w: &mut World) -> (String, String) {
-    w.far_request(&invite(1, "", &ANSWER.replace("a=setup:active", "a=setup:actpass")));
+    w.far_request(&invite(
+        1,
+        "",
+        &ANSWER.replace("a=setup:active", "a=setup:actpass"),
+    ));
     let tag = w.reply().to_tag;
     let call = w.frame(1)["payload"]["callId"]
         .as_str()
@@ -88,7 +92,12 @@ fn an_answer_that_came_while_the_browser_was_away_is_told() {
     assert!(ack.contains(SDP));
     w.far_request(&ack);
     assert!(w.frames(1).is_empty());
-    w.send(2, "register", json!({ "dn": "5001", "resume": session }), "r2");
+    w.send(
+        2,
+        "register",
+        json!({ "dn": "5001", "resume": session }),
+        "r2",
+    );
     let frames = w.frames(2);
     assert_eq!(frames[0]["type"], "registered");
     assert_eq!(frames[1]["type"], "callUpdated", "{frames:#?}");
@@ -96,4 +105,35 @@ fn an_answer_that_came_while_the_browser_was_away_is_told() {
     let sdp = frames[1]["payload"]["sdp"].as_str().expect("an answer");
     assert!(sdp.contains("a=ice-ufrag:new"));
     assert!(frames[1]["payload"].get("answerNeeded").is_none());
+}
+
+/// A NOTIFY of the caller about our REFER.
+fn notify(cseq: u32, tag: &str, state: &str, status: &str) -> String {
+    let lines = format!("Event: refer\r\nSubscription-State: {state}\r\nContent-Type");
+    in_dialog("NOTIFY", cseq, tag, &format!("SIP/2.0 {status}\r\n"))
+        .replace("application/sdp", "message/sipfrag;version=2.0")
+        .replace("Content-Type", &lines)
+}
+
+#[test]
+fn a_notify_may_come_before_the_202() {
+    for (first, over) in [("180 Ringing", false), ("200 OK", true)] {
+        let mut w = registered();
+        let (call, tag) = answered(&mut w);
+        w.send(1, "transfer", json!({ "callId": call, "to": "1004" }), "t1");
+        let refer = w.request();
+        w.far_request(&notify(2, &tag, "active", first));
+        let frames = w.frames(1);
+        assert_eq!(frames[0]["type"], "ack");
+        assert_eq!(frames[0]["id"], "t1");
+        assert_eq!(frames[1]["type"], "transferProgress");
+        if over {
+            assert_eq!(frames[1]["payload"]["state"], "completed");
+            assert_eq!(frames[2]["payload"]["reason"], "transferred");
+        } else {
+            assert_eq!(frames[1]["payload"]["state"], "ringing");
+        }
+        w.far_reply(&refer, 202, "far1", "", "");
+        assert!(w.frames(1).is_empty());
+    }
 }
