@@ -152,7 +152,7 @@ describe('by the far side', () => {
     // the call goes on under its own name, with another far side
     assert.equal((await a.gets('callUpdated', (p) => p.callId === id && p.remote)).remote.number, '600');
     const start = performance.now();
-    await until(async () => (await a.run('spectrum', ours, [own], 100))[0] > 0.1, { ms: 8000, what: '5001 hears itself' });
+    await until(async () => (await a.run('spectrum', ours, [own], 100))[0] > 0.1, { ms: 3000, what: '5001 hears itself' });
     note(`5001 hears the echo ${Math.round(performance.now() - start)} ms after it was told`);
     await hear([a, ours, [own], []]);
     assert.equal((await a.about(ours)).state, 'established');
@@ -175,7 +175,7 @@ describe('by the far side', () => {
     const { remote } = await a.gets('callUpdated', (p) => p.callId === id && p.remote);
     assert.equal(remote.number, '5003');
     const start = performance.now();
-    await until(async () => (await a.run('spectrum', ours, [third], 100))[0] > 0.1, { ms: 8000, what: '5001 hears 5003' });
+    await until(async () => (await a.run('spectrum', ours, [third], 100))[0] > 0.1, { ms: 3000, what: '5001 hears 5003' });
     note(`5001 hears 5003 ${Math.round(performance.now() - start)} ms after the answer`);
     await hear([a, ours, [third], [second]], [c, thirds, [own], [second]]);
   });

@@ -172,7 +172,9 @@ impl Step<'_> {
             call_id: id,
             from: from.number,
             display_name: call.peer_name.clone(),
-            sdp: Some(call.leg.remote_sdp.clone()).filter(|s| !s.is_empty()),
+            sdp: Some(call.leg.remote_sdp.clone())
+                .filter(|s| !s.is_empty())
+                .map(crate::offer::shown),
             to: Some(call.own.clone()),
             headers: identity::shown_headers(message, &self.config.headers_in, trusted),
             diversion: identity::diversion(message),

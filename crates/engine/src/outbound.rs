@@ -8,6 +8,7 @@ use crate::browser::progress;
 use crate::call::{in_dialog, End, ACK_WAIT};
 use crate::io::{Counter, Handle, Output, Purpose, SipRequest};
 use crate::model::{Owed, State};
+use crate::offer::shown;
 use crate::register::{strongest_challenge, MAX_ANSWERS};
 use crate::step::Step;
 
@@ -147,7 +148,7 @@ impl Step<'_> {
             // the same answer may come in several replies: the browser can take it once
             Some(early) if c.leg.remote_sdp.is_empty() => {
                 c.leg.remote_sdp.clone_from(&early.text);
-                progress(c, ProgressState::Early, Some(early.text))
+                progress(c, ProgressState::Early, Some(shown(early.text)))
             }
             _ if code == 182 => progress(c, ProgressState::Queued, None),
             _ if code == 183 => return,
@@ -202,14 +203,22 @@ impl Step<'_> {
         if hidden {
             return self.moved(call, answer);
         }
+        c.remote_hold = matches!(
+            sdp::direction(&answer),
+            sdp::Direction::SendOnly | sdp::Direction::Inactive
+        );
         let accepted = ServerMessage::CallAccepted {
             call_id: c.id.clone(),
-            sdp: answer,
+            sdp: shown(answer),
         };
         let request = c.request.clone().unwrap_or_default();
         self.out.push(Output::Count(Counter::CallsAnswered));
         if let Some(session) = self.owner(call) {
             self.outcome(session, &request, &accepted);
+        }
+        if self.agent.calls[call].remote_hold {
+            let update = self.updated(call, None, None);
+            self.event_of_call(call, &update);
         }
         self.send_candidates(call);
     }

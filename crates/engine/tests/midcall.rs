@@ -137,3 +137,25 @@ fn a_notify_may_come_before_the_202() {
         assert!(w.frames(1).is_empty());
     }
 }
+
+#[test]
+fn a_far_side_that_holds_from_the_start_is_told_by_a_flag() {
+    let mut w = World::new(config());
+    w.register(1);
+    let (_, invite) = w.call(1, "c1");
+    let held = ANSWER.replace("a=sendrecv", "a=sendonly");
+    assert_ne!(held, ANSWER);
+    w.far_reply(
+        &invite,
+        200,
+        "t1",
+        "Content-Type: application/sdp\r\n",
+        &held,
+    );
+    let frames = w.frames(1);
+    assert_eq!(frames[0]["type"], "callAccepted");
+    let shown = frames[0]["payload"]["sdp"].as_str().expect("an answer");
+    assert!(!shown.contains("a=sendonly"), "{shown}");
+    assert_eq!(frames[1]["type"], "callUpdated");
+    assert_eq!(frames[1]["payload"]["remoteHold"], true);
+}
