@@ -145,7 +145,7 @@ async function longWaits() {
   };
   try {
     const done = await Promise.all(Object.entries(waits).map(([what, run]) => run().then(() => ({ what }), (error) => ({ what, error }))));
-    if (!done.some((d) => d.error)) await other.finish();
+    await other.finish().catch((error) => done.push({ what: 'what is left over', error }));
     return done;
   } finally {
     await own.stop();
@@ -393,7 +393,7 @@ describe('session timers', () => {
     const { type, payload } = await a.request('call', { to: to(peer), sdp: fakeOffer() });
     assert.deepEqual([type, payload.code], ['error', 302]);
     assert.equal(uris.length, 4, 'one INVITE, three redirections');
-    assert.equal(endsOf(a, payload.callId).length, 1);
+    await a.waitFor('callEnded', (p) => p.callId === payload.callId);
   });
 
   test('3xx in a circle', async () => {
@@ -457,7 +457,7 @@ describe('session timers', () => {
     assert.equal(partsOf((await a.waitFor('callAccepted', (p, m) => m.id === id)).sdp).ufrag, 'first');
     assert.equal((await peer.request('ACK')).toTag, 'fa');
     peer.reply(invite, 200, { tag: 'fb', body: active({ ufrag: 'second' }) });
-    assert.equal((await peer.request('ACK')).toTag, 'fb');
+    await peer.waitFor((m) => m.method === 'ACK' && m.toTag === 'fb', 5000, 'ACK of the other fork');
     const bye = await peer.request('BYE');
     assert.deepEqual([bye.toTag, bye.fromTag, bye.callId], ['fb', invite.fromTag, invite.callId]);
     peer.reply(bye, 200);
@@ -504,7 +504,7 @@ describe('session timers', () => {
     peer.reply(invite, 200, { body: active() });
     peer.onRequest((m, repeat) => { if (m.method === 'BYE' && !repeat) peer.reply(m, 481); });
     await sleep(300);
-    assert.ok(peer.received(is('BYE')).length <= 2, 'at most one more BYE');
+    assert.equal(peer.received(is('BYE')).length, 1);
   });
 
   test('a re-INVITE of the far side that is repeated gets the same 200, and tells once', async () => {
