@@ -28,9 +28,8 @@ impl Step<'_> {
                     self.on_invite_reply(call, code, message);
                 }
                 _ => {
-                    let bye = message.and_then(|m| end_stray(&handle, code, m));
-                    if let Some(bye) = bye {
-                        self.out.push(Output::Request(Box::new(bye)));
+                    for request in message.map_or_else(Vec::new, |m| end_stray(&handle, code, m)) {
+                        self.out.push(Output::Request(Box::new(request)));
                     }
                 }
             },
@@ -223,7 +222,7 @@ impl Step<'_> {
         self.send_candidates(call);
     }
 
-    /// Another fork has accepted, and tm has acknowledged it: it is ended at once.
+    /// Another fork has accepted: it is ended at once.
     fn end_fork(&mut self, call: usize, message: &Message<'_>) {
         let c = &self.agent.calls[call];
         let same =
@@ -237,8 +236,8 @@ impl Step<'_> {
             call: c.leg.key.clone(),
             cseq: c.leg.invite_cseq,
         };
-        if let Some(bye) = end_stray(&handle, 200, message) {
-            self.out.push(Output::Request(Box::new(bye)));
+        for request in end_stray(&handle, 200, message) {
+            self.out.push(Output::Request(Box::new(request)));
         }
     }
 
@@ -375,22 +374,24 @@ impl Step<'_> {
     }
 }
 
-/// An answer to an INVITE whose call is gone: tm has acknowledged it, so it has to be ended. The BYE for it, where `code`
-/// is a 2xx.
-pub fn end_stray(handle: &Handle, code: u16, message: &Message<'_>) -> Option<SipRequest> {
-    if !(200..=299).contains(&code) {
-        return None;
-    }
-    let mut dialog = Dialog::from_reply(message).ok()?;
-    dialog.local_cseq += 1;
-    let handle = Handle {
+/// An answer to an INVITE that nobody has a use for: its call is gone, or another fork has it. Where `code` is a 2xx: ACK and
+/// BYE for it. (tm acknowledges only the first fork, and repeats that same ACK for the others.)
+pub fn end_stray(handle: &Handle, code: u16, message: &Message<'_>) -> Vec<SipRequest> {
+    let (Ok(mut dialog), 200..=299) = (Dialog::from_reply(message), code) else {
+        return Vec::new();
+    };
+    // nothing waits for a reply
+    let stray = |cseq: u32| Handle {
         purpose: Purpose::InDialog,
-        // nothing waits for its reply
         call: String::from("-"),
-        cseq: dialog.local_cseq,
+        cseq,
         ..handle.clone()
     };
-    Some(in_dialog(&dialog, "BYE", "", String::new(), handle))
+    let cseq = dialog.local_cseq;
+    let ack = in_dialog(&dialog, "ACK", "", String::new(), stray(cseq));
+    dialog.local_cseq += 1;
+    let bye = in_dialog(&dialog, "BYE", "", String::new(), stray(cseq + 1));
+    vec![ack, bye]
 }
 
 /// The SDP of a message, if it has one.

@@ -131,7 +131,11 @@ impl Step<'_> {
             // RFC 4488: no NOTIFY will say more
             return self.transferred(call);
         }
-        self.transfer_state(call, TransferState::Trying, None);
+        // (a NOTIFY may have said more already)
+        let c = &self.agent.calls[call];
+        if c.transfer.as_ref().is_some_and(|t| t.state.is_none()) {
+            self.transfer_state(call, TransferState::Trying, None);
+        }
     }
 
     fn transfer_state(&mut self, call: usize, state: TransferState, code: Option<u16>) {
@@ -160,8 +164,16 @@ impl Step<'_> {
             return self.reply(tx, false, 489, "", headers, String::new());
         }
         self.reply(tx, false, 200, "", String::new(), String::new());
-        if self.agent.calls[call].transfer.is_none() {
+        let c = &mut self.agent.calls[call];
+        let call_id = c.id.clone();
+        let Some(transfer) = &mut c.transfer else {
             return;
+        };
+        // it may be faster than the 202 that it follows from (RFC 3515, section 2.4.4)
+        if let Some(request) = transfer.request.take() {
+            if let Some(owner) = self.owner(call) {
+                self.ack(owner, &request, &call_id);
+            }
         }
         let over = message
             .header("Subscription-State")
