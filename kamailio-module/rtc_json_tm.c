@@ -93,8 +93,8 @@ static void on_reply(struct cell *t, int type, struct tmcb_params *p)
 			return;
 		if(p->rpl->cseq == NULL || get_cseq(p->rpl)->method_id == METHOD_CANCEL)
 			return;
-	} else if(!__sync_bool_compare_and_swap(&h->done, 0, 1)) {
-		return; /* tm calls once more for a 2xx of another branch of a fork; it has sent the ACK itself */
+	} else if(!__sync_bool_compare_and_swap(&h->done, 0, 1) && (p->code < 200 || p->code > 299)) {
+		return; /* once more only for the 2xx of another fork: tm has sent its ACK, the core ends it */
 	}
 	if(p->rpl != NULL && p->rpl != FAKED_REPLY)
 		message = rtcj_from_text(p->rpl->buf, p->rpl->len);

@@ -51,6 +51,23 @@ get() {
 	as_root mv "$part" "$home"
 }
 
+# Music on hold: a tune of three notes (523, 659, 784 Hz, each 0.4 s), which a measurement can tell from speech and beeps. Raw u-law.
+music() {
+	awk 'function ulaw(x,   sign, exponent, step) {
+			sign = 0; if (x < 0) { x = -x; sign = 128 }
+			x += 132
+			for (exponent = 7; exponent > 0 && x < 2 ^ (exponent + 7); exponent--);
+			step = int(x / 2 ^ (exponent + 3)) % 16
+			return 255 - (sign + exponent * 16 + step)
+		}
+		BEGIN {
+			split("523 659 784", note)
+			for (n = 1; n <= 3; n++)
+				for (i = 0; i < 3200; i++)
+					printf "\\x%02x", ulaw(8000 * sin(6.283185307 * note[n] * i / 8000))
+		}' | { local bytes; IFS= read -r bytes || true; printf %b "$bytes"; }
+}
+
 # Asterisk never offers a candidate in 127.0.0.0/8, so it needs one other address to show as 127.0.0.1.
 host_address() {
 	local address
@@ -80,13 +97,14 @@ start() {
 	mkdir -p "$dir"
 	dir=$(cd "$dir" && pwd)
 	stop "$dir"
-	mkdir -p "$dir"/{etc,run,log,spool/monitor,cache,lib/keys}
+	mkdir -p "$dir"/{etc,run,log,spool/monitor,cache,lib/keys,music}
 	rm -f "$dir"/lib/astdb.sqlite3* # contacts would outlive a restart there
 	# the packaged sounds/en is a link into /etc/alternatives, which leads nowhere from out here
 	rm -rf "$dir/data"
 	mkdir -p "$dir/data/sounds"
 	ln -s "$home"/usr/share/asterisk/documentation "$dir/data/documentation"
 	ln -s "$home"/usr/share/asterisk/sounds/en_US_f_Allison "$dir/data/sounds/en"
+	music > "$dir/music/tune.ulaw"
 	local address file; address=$(host_address "$dir")
 	# features that are not used; without the files Asterisk logs an error for each
 	: > "$dir/etc/acl.conf"

@@ -91,6 +91,10 @@ if [ -n "$asterisk" ]; then
 	defines+=(-A "OUTBOUND_PROXY=\"sip:127.0.0.1:$asterisk_sip\"")
 else
 	scripts/agents-db.sh "$dir/kamailio/kamailio.sqlite" "$realm" 5001:pw5001 5002:pw5002
+	node scripts/token.mjs --new-keys "$dir/jwt-keys.json"
+	token_hint="
+             or, from a page of your own, with a token:  node scripts/token.mjs --keys $dir/jwt-keys.json 5001"
+	defines+=(-A "JWT_KEYS=\"$dir/jwt-keys.json\"")
 	defines+=(-A WITH_LOCAL -A "REALM=\"$realm\"" -A "DB_URL=\"sqlite://$dir/kamailio/kamailio.sqlite\"")
 fi
 
@@ -106,7 +110,7 @@ cat << TEXT
 
   Open       https://$host:$page/index-custom.html?server=$wss   in two tabs or browsers
              The certificate was made here and now, so accept it; Firefox wants that also at https://$host:$wss/
-  Log in as  5001 with password pw5001 in one, 5002 with password pw5002 in the other
+  Log in as  5001 with password pw5001 in one, 5002 with password pw5002 in the other${token_hint:-}
   Call       the one from the other${asterisk:+; or from one alone:
              600 echo, 1003 rings for 2 s and then echo, 601 a tone, 486 busy, 700 conference,
              9000 the contact centre (a stand-in for Genesys behind Asterisk)}

@@ -1,5 +1,5 @@
 /** HTTP digest (RFC 2617, RFC 7616) as SIP uses it, to check what the server under test answers. */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 
 const hash = (algorithm, text) => createHash(/^sha-256/i.test(algorithm) ? 'sha256' : 'md5').update(text).digest('hex');
 
@@ -36,4 +36,16 @@ export function checkDigest(header, { method, password }) {
   return f.response === digestResponse({
     ...f, method, ha1: ha1(f.username, f.realm, password, f.algorithm), algorithm: f.algorithm,
   });
+}
+
+/**
+ * What a browser makes of a `challenge`: the `digest` of its answer.
+ * @param {{ realm: string, nonce: string, algorithm: string, qop: string, method: string, uri: string }} challenge
+ * @param {string} user
+ * @param {string} password
+ */
+export function answerTo({ realm, nonce, algorithm, qop, method, uri }, user, password) {
+  const protection = qop ? { qop, nc: '00000001', cnonce: randomBytes(8).toString('hex') } : {};
+  const response = digestResponse({ method, uri, nonce, algorithm, ha1: ha1(user, realm, password, algorithm), ...protection });
+  return { realm, nonce, uri, response, algorithm, ...protection };
 }

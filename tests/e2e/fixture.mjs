@@ -22,6 +22,9 @@ export async function startUpstream(options = {}) {
   return { kamailio, asterisk };
 }
 
+// a page that says nothing for so long does not say anything any more
+const patience = 15_000;
+
 /** One agent in one page. Made by `openAgent`. */
 export class Agent {
   constructor(page, dn) {
@@ -29,8 +32,18 @@ export class Agent {
     this.dn = dn;
   }
 
-  /** Runs one of the functions of `window.agent` in the page. @param {string} name */
-  run(name, ...args) { return this.page.evaluate(([method, list]) => window.agent[method](...list), [name, args]); }
+  /** Runs one of the functions of `window.agent` in the page. One that never ends fails. @param {string} name */
+  async run(name, ...args) {
+    let timer;
+    try {
+      return await Promise.race([
+        this.page.evaluate(([method, list]) => window.agent[method](...list), [name, args]),
+        new Promise((_, fail) => {
+          timer = setTimeout(async () => fail(new Error(`${name}(${args}) of ${this.dn} gave nothing\n${await this.transcript()}`)), patience);
+        }),
+      ]);
+    } finally { clearTimeout(timer); }
+  }
 
   about(index) { return this.run('about', index); }
 
@@ -57,6 +70,21 @@ export class Agent {
     return frames.map(({ at, dir, data }) => ({ at, dir, ...JSON.parse(data) }));
   }
 
+  /** Messages of this type that came, in order. @returns {Promise<any[]>} their payloads */
+  async got(type, accept = () => true) {
+    return (await this.messages()).filter((m) => m.dir === 'in' && m.type === type && accept(m.payload)).map((m) => m.payload);
+  }
+
+  /** Waits for a message of this type, also one that came already. @returns {Promise<any>} its payload */
+  async gets(type, accept = () => true, ms = 5000) {
+    try {
+      return await until(async () => (await this.got(type, accept))[0], { ms });
+    } catch { throw new Error(`${this.dn} got no ${type} ${accept} within ${ms} ms\n${await this.transcript()}`); }
+  }
+
+  /** Waits until a call is over. @returns {Promise<any>} how it ended */
+  async ended(index, ms = 5000) { return (await this.reaches(index, 'ended', ms)).end; }
+
   /** The first message of this type in this direction. */
   async message(dir, type) { return (await this.messages()).find((m) => m.dir === dir && m.type === type); }
 
@@ -79,6 +107,91 @@ export async function openAgent(browser, pages, { dn, ...options }) {
   const agent = new Agent(page, dn);
   await agent.run('register', { dn, password: `pw${dn}`, displayName: `Agent ${dn}`, ...options });
   return agent;
+}
+
+/**
+ * Asterisk, Kamailio, a browser and pages that send tones: what most of these tests need.
+ * @param {Record<string, number>} tones DN to hertz
+ * @param {import('../common/kamailio.mjs').Options & { local?: boolean }} [options] of Kamailio; local: without Asterisk
+ */
+export async function startBench(tones, { local = false, ...options } = {}) {
+  const servers = local ? { kamailio: await startKamailio({ mode: 'local', workers: 4, ...options }) } : await startUpstream(options);
+  const pages = await serveTestPages();
+  const browser = await startBrowser();
+  const bench = {
+    ...servers,
+    browser,
+    pages,
+    /** @type {Record<string, Agent>} */
+    agents: {},
+
+    /** Opens a page and registers. */
+    open: (dn, more = {}) => openAgent(browser, pages, { dn, url: servers.kamailio.wssUrl, tone: tones[dn], ...more }),
+
+    /** All channels of Asterisk, and all calls of Kamailio, are gone. */
+    async quiet(ms = 5000) {
+      await until(async () => (await servers.kamailio.rpcRows('rtc_json.calls')).length === 0, { ms, what: 'no call is left in Kamailio' });
+      if (servers.asterisk) await until(async () => await servers.asterisk.channels() === 0, { ms, what: 'no channel is left in Asterisk' });
+    },
+
+    /** After a test, also one that failed: ends what is left. */
+    async hangUpAll() {
+      for (const { callId } of await servers.kamailio.rpcRows('rtc_json.calls')) await servers.kamailio.rpc('rtc_json.hangup', callId).catch(() => {});
+      await servers.asterisk?.rx('channel request hangup all');
+      await bench.quiet();
+    },
+
+    /** SIP messages in Asterisk's log, from `since` (its length then). @returns {string[]} */
+    sip: (start, since = 0) => servers.asterisk.log().slice(since).split('--->\n').filter((text) => text.startsWith(start)),
+
+    /** Nothing went wrong that nobody saw. */
+    clean() {
+      assert.deepEqual(browser.errors, []);
+      assert.deepEqual(complaints(servers.kamailio), []);
+    },
+
+    async stop() {
+      await browser.close();
+      await pages.close();
+      await servers.kamailio.stop();
+      await servers.asterisk?.stop();
+    },
+  };
+  for (const dn of Object.keys(tones)) bench.agents[dn] = await bench.open(dn);
+  return bench;
+}
+
+/**
+ * Fails unless the server refuses a request of this agent.
+ * @param {Agent} agent
+ * @param {string} type
+ * @param {object} payload
+ * @param {number} code that the `error` must have
+ */
+export async function refused(agent, type, payload, code) {
+  const before = (await agent.messages()).length;
+  await assert.rejects(agent.run('request', type, payload), `${type} ${JSON.stringify(payload).slice(0, 200)} was not refused`);
+  const outcome = (await agent.messages()).slice(before).findLast((m) => m.dir === 'in' && m.type === 'error');
+  assert.equal(outcome?.payload.code, code, `${type} ${JSON.stringify(payload).slice(0, 200)}: ${JSON.stringify(outcome)}`);
+}
+
+/**
+ * One agent calls another, who answers, and both hear each other.
+ * @param {Agent} caller
+ * @param {Agent} callee
+ * @returns {Promise<[number, number]>} indices of the call at either
+ */
+export async function talk(caller, callee) {
+  const theirs = await callee.run('count');
+  const ours = await caller.run('call', callee.dn);
+  await callee.reaches(theirs, 'ringing');
+  await callee.run('answer', theirs);
+  await caller.reaches(ours, 'established');
+  await callee.reaches(theirs, 'established');
+  for (const [agent, index] of [[caller, ours], [callee, theirs]]) {
+    await until(async () => (await agent.run('sound', index)).packets > 10, { what: `sound reaches ${agent.dn}` });
+  }
+  return [ours, theirs];
 }
 
 // A beep of the fake microphone adds some hundredths, silence less than a millionth. Measured over more than two beeps.
@@ -120,6 +233,29 @@ export async function hearsSilence(...calls) {
   for (const [i, heard] of (await listen(...calls)).entries()) {
     assert.ok(heard.energy < audible / 100, `${calls[i][0].dn} hears something: ${JSON.stringify(heard)}`);
   }
+}
+
+// In a tone of an agent's own (pages/measure.js) there is a quarter of full scale, in each note of the music a third of that.
+const heardTone = 0.02;
+const silentTone = 0.004;
+
+/** The notes of Asterisk's music on hold (scripts/asterisk.sh). */
+export const music = [523, 659, 784];
+
+/**
+ * Fails unless what a call hears in the next two seconds has all of these tones and none of those.
+ * @param {[{ dn: string, run(name: string, ...args: any[]): Promise<any> }, number]} call agent and index of the call
+ * @param {{ has?: number[], not?: number[] }} tones in hertz
+ * @returns {Promise<string>} the figures
+ */
+export async function hearsTones([agent, index], { has = [], not = [] }) {
+  // what was sent before stands in the jitter buffer
+  await sleep(500);
+  const found = await agent.run('spectrum', index, [...has, ...not]);
+  const text = `${agent.dn} hears ${[...has, ...not].map((hertz, i) => `${hertz} Hz ${found[i].toFixed(4)}`).join(', ')}`;
+  has.forEach((hertz, i) => assert.ok(found[i] > heardTone, `no ${hertz} Hz: ${text}`));
+  not.forEach((hertz, i) => assert.ok(found[has.length + i] < silentTone, `${hertz} Hz: ${text}`));
+  return text;
 }
 
 /** Payload formats of the audio section of an SDP, by name, in order. */

@@ -531,15 +531,18 @@ describe('calls', () => {
       await b.waitFor('callEnded');
     });
 
-    test('a re-INVITE with other media is refused with 488, the call goes on', async () => {
+    test('a re-INVITE with other media is for the browser to answer', async () => {
       const b = await bench.agent('5002');
       const peer = await bench.peer();
       const { leg, callId } = await comesIn(b, peer, '5002');
       leg.invite({ body: farSdp({ version: 2 }).replace(/^a=ice-ufrag:.*$/m, 'a=ice-ufrag:other') });
+      const update = await b.waitFor('callUpdated');
+      assert.deepEqual([update.callId, update.answerNeeded], [callId, true]);
+      assert.match(update.sdp, /^a=ice-ufrag:other\r$/m);
+      await b.expect('answer', { callId, sdp: fakeAnswer() }, 'ack');
       const reply = await leg.reply(leg.inviteBranch, undefined, 5000, 'INVITE');
       leg.ack(reply);
-      assert.equal(reply.status, 488);
-      await b.never('callEnded', 100);
+      assert.equal(reply.status, 200);
       await hangup(b, callId);
       peer.reply(await peer.request('BYE'), 200);
     });

@@ -13,12 +13,16 @@ const fresh = (what) => `${what}${process.pid}x${(unique += 1)}${Math.random().t
 
 /**
  * SDP of a far side that speaks DTLS-SRTP, the same that the SIPp scenarios send.
- * @param {{ setup?: string, version?: number, direction?: string }} [options]
+ * @param {{ setup?: string, version?: number, direction?: string, address?: string, ufrag?: string, candidates?: string[] }} [options]
+ *   address: in `c=`; ufrag: another one is an ICE restart; candidates: lines in place of the one that it has
  */
-export const farSdp = ({ setup = 'actpass', version = 1, direction = 'sendrecv' } = {}) => template
+export const farSdp = ({ setup = 'actpass', version = 1, direction = 'sendrecv', address = '127.0.0.1', ufrag = 'sipp', candidates } = {}) => template
+  .replace('c=IN IP4 [media_ip]', `c=IN IP4 ${address}`)
   .replaceAll(/\[(?:local|media)_ip\]/g, '127.0.0.1').replace('[media_port]', '40000')
   .replace('@SETUP@', setup).replace('@VERSION@', String(version)).replace('@DIRECTION@', direction)
-  .replaceAll(/\r?\n/g, '\r\n');
+  .replace('ice-ufrag:sipp', `ice-ufrag:${ufrag}`)
+  .replace(/^(a=candidate:.*)$/m, (line) => (candidates ?? [line]).join('\n'))
+  .replaceAll(/\r?\n/g, '\r\n').replaceAll(/(?:\r\n){2,}/g, '\r\n');
 
 /** One SIP message. */
 export class SipMessage {
@@ -288,21 +292,27 @@ export class Registrar {
   /**
    * @param {Peer} peer
    * @param {{ realm: string, algorithms?: string[], password?: (dn: string) => string, granted?: number, least?: number,
-   *   stale?: number }} options
-   *   granted: expiry given; least: 423 below it; stale: the number of the request for which the nonce is declared stale
+   *   stale?: number, once?: boolean }} options
+   *   granted: expiry given; least: 423 below it; stale: the number of the request for which the nonce is declared stale;
+   *   once: each challenge has a nonce and an opaque of its own, which serve once
    */
-  constructor(peer, { realm, algorithms = ['MD5'], password = (dn) => `pw${dn}`, granted, least = 0, stale = -1 }) {
+  constructor(peer, { realm, algorithms = ['MD5'], password = (dn) => `pw${dn}`, granted, least = 0, stale = -1, once = false }) {
     this.peer = peer;
+    const open = new Map(); // nonce to opaque
     const answer = (m) => {
       if (this.refuse) { peer.reply(m, 403); return; }
       const staleNow = this.requests.indexOf(m) === stale - 1;
       const given = m.header('Authorization');
       const dn = /<sip:([^@]+)@/.exec(m.header('To'))[1];
       const fields = given ? digestFields(given) : {};
-      const right = given && !staleNow && fields.username === dn && fields.nonce === nonce && fields.uri === m.uri
+      const known = once ? open.get(fields.nonce) === fields.opaque && open.delete(fields.nonce) : fields.nonce === nonce;
+      const right = given && !staleNow && fields.username === dn && known && fields.uri === m.uri
         && checkDigest(given, { method: 'REGISTER', password: password(dn) });
       if (!right) {
-        const challenge = (a) => `WWW-Authenticate: Digest realm="${realm}", nonce="${nonce}", algorithm=${a}, qop="auth"${staleNow ? ', stale=true' : ''}`;
+        const [own, opaque] = once ? [fresh('nonce'), fresh('opaque')] : [nonce];
+        if (once) open.set(own, opaque);
+        const challenge = (a) => `WWW-Authenticate: Digest realm="${realm}", nonce="${own}", algorithm=${a}, qop="auth"`
+          + `${opaque ? `, opaque="${opaque}"` : ''}${staleNow ? ', stale=true' : ''}`;
         peer.reply(m, 401, { headers: algorithms.map(challenge) });
         return;
       }

@@ -7,8 +7,9 @@ import { fileURLToPath } from 'node:url';
 import { onExit, until } from '../common/cleanup.mjs';
 import { connect } from '../common/client.mjs';
 import { freePort } from '../common/ports.mjs';
+import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
 import { startSipp } from '../common/sipp.mjs';
-import { openPeer } from './peer.mjs';
+import { farSdp, openPeer } from './peer.mjs';
 
 const example = fs.readFileSync(fileURLToPath(new URL('../../kamailio.cfg.example', import.meta.url)), 'utf8');
 
@@ -28,11 +29,11 @@ export function editedConfig(edit) {
 }
 
 /**
- * The example with next hops by number: a `call` to 7PPPPP goes to UDP port PPPPP of this machine, to 8PPPPP by TCP.
+ * The example with next hops by number: a `call` or `message` to 7PPPPP goes to UDP port PPPPP of this machine, a `call` to 8PPPPP by TCP.
  * So every test has a far side of its own.
  */
 export const hopByNumber = () => editedConfig((text) => text.replace('\trtc_json_handle();\n}', `
-	if ($rtcj(type) == "call" && $rtcj(payload.to) =~ "^7[0-9]{5}$") $du = "sip:127.0.0.1:" + $(rtcj(payload.to){s.substr,1,0});
+	if ($rtcj(type) =~ "^(call|message)$" && $rtcj(payload.to) =~ "^7[0-9]{5}$") $du = "sip:127.0.0.1:" + $(rtcj(payload.to){s.substr,1,0});
 	if ($rtcj(type) == "call" && $rtcj(payload.to) =~ "^8[0-9]{5}$") $du = "sip:127.0.0.1:" + $(rtcj(payload.to){s.substr,1,0}) + ";transport=tcp";
 	rtc_json_handle();
 }`));
@@ -58,6 +59,35 @@ export class Quiet {
     const news = all.slice(this.#seen);
     this.#seen = all.length;
     return news.filter((line) => ![...harmless, ...expected].some((known) => known.test(line)));
+  }
+}
+
+/** All that must never be seen: passwords right and wrong, what is made of them, tokens. */
+export class Secrets {
+  #all = new Map();
+
+  #number = 0;
+
+  /** Notes a secret and gives it back. */
+  add(what, value) { this.#all.set(value, what); return value; }
+
+  /** A wrong password that stands nowhere else. */
+  wrong() { return this.add('a wrong password', `wr0ng-${process.pid}-${(this.#number += 1)}-pässwörd`); }
+
+  /** Which of them are in this text. */
+  in(text) { return [...this.#all].filter(([value]) => text.includes(value)).map(([value, what]) => `${what} ${value}`); }
+
+  /**
+   * Checks what the operator can see: the log, and every RPC command of the module.
+   * @param {import('../common/kamailio.mjs').Kamailio} kamailio
+   * @param {string[]} dns agents to ask for
+   */
+  async notShown(kamailio, dns) {
+    const rpc = (await Promise.all(['rtc_json.agents', 'rtc_json.calls', 'rtc_json.stats', ...dns.map((dn) => `rtc_json.agent ${dn}`)]
+      .map((line) => kamailio.rpcText(...line.split(' ')).catch((error) => error.message)))).join('\n');
+    assert.ok(this.#all.size > 0 && kamailio.log().length > 100 && rpc.includes('register_failed'), 'there is something to search for');
+    assert.deepEqual(this.in(kamailio.log()), [], 'in the log');
+    assert.deepEqual(this.in(rpc), [], 'in an RPC answer');
   }
 }
 
@@ -159,3 +189,63 @@ export const callsBecome = (kamailio, accept, ms = 5000) => until(async () => {
   const rows = await kamailio.rpcRows('rtc_json.calls');
   return accept(rows) && [rows];
 }, { ms, what: `rtc_json.calls: ${accept}` }).then(([rows]) => rows);
+
+/**
+ * A call of the browser to that endpoint, answered. `leg` is the far side's end of the dialog.
+ * @param {{ headers?: string[], body?: string, more?: object }} [options] headers, body: of the 200; more: payload of `call`
+ */
+export async function callOut(client, peer, { headers = [], body = farSdp({ setup: 'active' }), more = {} } = {}) {
+  const id = client.send('call', { to: to(peer), sdp: fakeOffer(), iceServers: [], ...more });
+  const invite = await peer.request('INVITE');
+  peer.reply(invite, 200, { body, headers });
+  await peer.request('ACK');
+  const { callId } = await client.waitFor('callAccepted', (p, m) => m.id === id);
+  return { callId, id, invite, leg: peer.legOf(invite), peer, sent: invite.body };
+}
+
+/**
+ * A call of that endpoint to the browser, answered. `sent`: what the far side has as its answer.
+ * @param {{ headers?: string[], body?: string, answer?: string }} [options] headers, body: of the INVITE
+ */
+export async function callIn(kamailio, client, peer, dn, { headers = [], body = farSdp(), answer = fakeAnswer() } = {}) {
+  const leg = peer.leg(dn);
+  leg.invite({ headers, body });
+  const { callId } = await client.waitFor('incomingCall');
+  await client.expect('answer', { callId, sdp: answer }, 'ack');
+  const ok = await leg.answer();
+  assert.equal(ok.status, 200);
+  leg.ack(ok);
+  // another worker may be faster with the next request than this one with the ACK
+  await callsBecome(kamailio, (rows) => rows.find((row) => row.callId === callId)?.state === 'established');
+  return { callId, ok, leg, peer, sent: ok.body };
+}
+
+/** The browser ends the call; the far side gets BYE and answers it. */
+export async function endCall(client, { callId, peer, leg }) {
+  const id = client.send('hangup', { callId, reason: 'user_hangup' });
+  const bye = await peer.waitFor((m) => m.method === 'BYE' && m.callId === leg.callId, 5000, 'BYE');
+  assert.deepEqual([bye.fromTag, bye.toTag], [leg.remoteTag, leg.localTag]);
+  peer.reply(bye, 200);
+  const ended = await client.waitFor('callEnded', (p, m) => m.id === id);
+  assert.deepEqual([ended.callId, ended.reason, endsOf(client, callId).length], [callId, 'normal_clearing', 1], client.transcript());
+  return ended;
+}
+
+/** What counts in an SDP. */
+export function partsOf(sdp) {
+  const lines = sdp.split(/\r?\n/).filter(Boolean);
+  const all = (start) => lines.filter((l) => l.startsWith(start)).map((l) => l.slice(start.length));
+  const [user, session, version] = all('o=')[0].split(' ');
+  return {
+    session: `${user} ${session}`, version: Number(version), candidates: all('a=candidate:'), ufrag: all('a=ice-ufrag:')[0], setup: all('a=setup:')[0],
+    direction: lines.map((l) => /^a=(sendrecv|sendonly|recvonly|inactive)$/.exec(l)?.[1]).find(Boolean),
+    rest: lines.filter((l) => !/^o=|^a=(sendrecv|sendonly|recvonly|inactive)$/.test(l)),
+  };
+}
+
+/** Is the later SDP the earlier one with that direction and the next version? */
+export function assertFollows(later, earlier, direction) {
+  const [a, b] = [partsOf(earlier), partsOf(later)];
+  assert.deepEqual([b.session, b.version, b.direction], [a.session, a.version + 1, direction]);
+  assert.deepEqual(b.rest, a.rest);
+}

@@ -7,8 +7,9 @@ use rtc_json_sdp as sdp;
 use rtc_json_sip::Dialog;
 
 use crate::call::{End, ACK_WAIT, SAFETY_WAIT};
+use crate::identity;
 use crate::io::{Counter, Output};
-use crate::model::{Call, Direction, Outcome, Owed, State};
+use crate::model::{Call, Direction, Leg, Outcome, State};
 use crate::step::{Failure, Step};
 
 /// The answer to a message on a connection that is not registered, where it can be given without an agent.
@@ -68,24 +69,36 @@ impl Step<'_> {
             ClientMessage::Hangup { call_id, reason } => {
                 self.hangup(session, &id, &call_id, reason.as_deref());
             }
-            ClientMessage::Hold { call_id, .. }
-            | ClientMessage::Mute { call_id, .. }
-            | ClientMessage::Dtmf { call_id, .. }
-            | ClientMessage::Update { call_id, .. }
-            | ClientMessage::Transfer { call_id, .. }
-            | ClientMessage::Recording { call_id, .. } => {
-                let failure = if self.live_call(&call_id).is_some() {
-                    not_implemented()
-                } else {
-                    no_call(&call_id)
-                };
-                self.refuse(session, &id, &failure);
+            ClientMessage::Hold { call_id, hold } => self.hold(session, &id, &call_id, hold),
+            ClientMessage::Mute { call_id, muted } => self.mute(session, &id, &call_id, muted),
+            ClientMessage::Dtmf {
+                call_id,
+                digit,
+                duration,
+            } => self.dtmf(session, &id, &call_id, &digit, duration),
+            ClientMessage::Update { call_id, sdp } => self.update(session, &id, &call_id, &sdp),
+            ClientMessage::Transfer {
+                call_id,
+                to,
+                with_call_id,
+            } => self.transfer(
+                session,
+                &id,
+                &call_id,
+                to.as_deref(),
+                with_call_id.as_deref(),
+            ),
+            ClientMessage::Recording { call_id, action } => {
+                self.recording(session, &id, &call_id, action);
             }
-            ClientMessage::Conference { .. }
-            | ClientMessage::Message { .. }
-            | ClientMessage::Digest { .. } => {
-                self.refuse(session, &id, &not_implemented());
+            ClientMessage::Conference { call_ids, room } => {
+                self.conference(session, &id, &call_ids, room);
             }
+            ClientMessage::Message { to, text } => self.text(session, &id, &to, text, next_hop),
+            ClientMessage::Digest { call_id, digest } => match call_id {
+                Some(call_id) => self.call_digest(session, &id, &call_id, &digest),
+                None => self.digest(session, &id, &digest),
+            },
             ClientMessage::Register(_)
             | ClientMessage::Ping
             | ClientMessage::IceCandidate { .. } => {}
@@ -125,12 +138,8 @@ impl Step<'_> {
         let Some(outcome) = s.outcome(id).cloned() else {
             return false;
         };
-        let call_of = |id: &str, step: &Self| {
-            step.agent
-                .calls
-                .iter()
-                .position(|c| c.id == id && c.state.live())
-        };
+        let call_of =
+            |id: &str, step: &Self| step.agent.calls.iter().position(|c| c.id == id && c.live());
         match outcome {
             Outcome::Frame(text) => {
                 if let Some(conn) = s.conn {
@@ -141,7 +150,7 @@ impl Step<'_> {
                 let message = match call_of(&call, self) {
                     Some(index) => ServerMessage::CallAccepted {
                         call_id: call,
-                        sdp: self.agent.calls[index].remote_sdp.clone(),
+                        sdp: self.agent.calls[index].leg.remote_sdp.clone(),
                     },
                     // answered and over: its `callEnded` comes or came as an event
                     None => no_call(&call).to_message(id),
@@ -153,7 +162,7 @@ impl Step<'_> {
                     .agent
                     .calls
                     .iter()
-                    .find(|c| c.request.as_deref() == Some(id) && c.state.live())
+                    .find(|c| c.request.as_deref() == Some(id) && c.live())
                     .map(|c| progress(c, protocol::ProgressState::Trying, None));
                 if let Some(message) = trying {
                     self.note(session, id, &message);
@@ -168,6 +177,13 @@ impl Step<'_> {
             let failure = Failure::new(503, "Too many calls", "max_calls_per_agent is reached");
             return self.refuse(session, id, &failure);
         }
+        let headers = match identity::header_lines(&wanted.headers, &self.config.headers_out) {
+            Ok(lines) => lines,
+            Err(name) => {
+                let details = format!("payload.headers: {name} is not allowed");
+                return self.refuse(session, id, &Failure::new(403, "Forbidden", &details));
+            }
+        };
         let s = &self.agent.sessions[session];
         let placement = sdp::Placement {
             browser_addr: s.addr,
@@ -192,50 +208,25 @@ impl Step<'_> {
         };
         let call_id = self.random_text(16);
         let tag = self.random_text(10);
-        let uri = format!(
-            "sip:{}@{}",
-            rtc_json_sip::escape_user(&wanted.to),
-            self.config.domain
-        );
+        let user = rtc_json_sip::escape_user(&wanted.to);
+        let uri = ["sip:", &user, "@", &self.config.domain].concat();
         let dialog = Dialog::outgoing(
             &call_id,
             &tag,
             &self.name_addr(&name),
-            &format!("<{uri}>"),
+            &["<", &uri, ">"].concat(),
             &uri,
         );
-        let call = Call {
-            id: call_id.clone(),
-            direction: Direction::Out,
-            state: State::Trying,
-            session: Some(number),
-            peer: wanted.to,
-            peer_name: None,
-            own: self.agent.dn.clone(),
-            request: Some(id.to_owned()),
-            dialog,
-            invite_cseq: 0,
-            provisional: false,
-            cancel: Owed::No,
-            bye: Owed::No,
-            answered: 0,
-            invite_tx: None,
-            offerless: false,
-            ack_owed: false,
-            local_sdp: offer.text,
-            remote_sdp: String::new(),
-            trickle: None,
-            candidates: Vec::new(),
-            trickle_cseq: 0,
-            remote_hold: false,
-            next_hop,
-            started_at: self.now,
-            ringing_at: 0,
-            answered_at: 0,
-            started_unix: self.unix_now,
-            deadline: self.now + SAFETY_WAIT,
-            end: None,
-        };
+        let mut leg = Leg::new(&call_id, dialog);
+        leg.local_sdp = offer.text;
+        leg.next_hop = next_hop;
+        leg.headers = headers;
+        let mut call = Call::new(&call_id, Direction::Out, leg, self.now, self.unix_now);
+        call.session = Some(number);
+        call.peer = wanted.to;
+        call.own.clone_from(&self.agent.dn);
+        call.request = Some(id.to_owned());
+        call.deadline = self.now + SAFETY_WAIT;
         let message = progress(&call, protocol::ProgressState::Trying, None);
         self.agent.calls.push(call);
         self.agent.sessions[session].set_outcome(id, Outcome::Pending);
@@ -250,19 +241,25 @@ impl Step<'_> {
             return self.refuse(session, id, &no_call(call_id));
         };
         let c = &self.agent.calls[call];
-        if c.direction == Direction::In && c.session.is_some_and(|owner| owner != number) {
+        if c.session.is_some_and(|owner| owner != number) {
             let failure = Failure::new(409, "Conflict", "answered elsewhere").of_call(call_id);
             return self.refuse(session, id, &failure);
+        }
+        if c.state == State::Established {
+            if !self.answer_moving(session, id, call, answer) {
+                self.answer_far_offer(session, id, call, answer);
+            }
+            return;
         }
         if c.state != State::Incoming {
             let failure = Failure::new(409, "Conflict", "this call does not wait for an answer")
                 .of_call(call_id);
             return self.refuse(session, id, &failure);
         }
-        let Some(tx) = c.invite_tx else {
+        let Some(tx) = c.leg.invite_tx else {
             return self.refuse(session, id, &no_call(call_id));
         };
-        let kind = if c.offerless {
+        let kind = if c.leg.offerless {
             sdp::Kind::Offer
         } else {
             sdp::Kind::Answer
@@ -286,8 +283,11 @@ impl Step<'_> {
         c.state = State::Answering;
         c.answered_at = now;
         c.deadline = now + ACK_WAIT;
-        c.local_sdp.clone_from(&filtered.text);
-        let tag = c.dialog.local_tag.clone();
+        c.leg.local_sdp.clone_from(&filtered.text);
+        let tag = c.leg.dialog.local_tag.clone();
+        let timer = std::mem::take(&mut c.leg.headers);
+        // the interval begins with the 200
+        let interval = c.leg.timer.map(|t| (t.interval, t.ours));
         let elsewhere = ServerMessage::CallEnded {
             call_id: call_id.to_owned(),
             reason: EndReason::AnsweredElsewhere,
@@ -296,26 +296,26 @@ impl Step<'_> {
             cause: None,
             timings: None,
         };
-        self.outcome(
-            session,
-            id,
-            &ServerMessage::Ack {
-                call_id: Some(call_id.to_owned()),
-                mode: None,
-            },
-        );
+        self.ack(session, id, call_id);
         for other in 0..self.agent.sessions.len() {
             if other != session {
                 self.event(other, &elsewhere);
             }
         }
         self.out.push(Output::Count(Counter::CallsAnswered));
-        let headers = format!(
-            "{}{}{}Content-Type: application/sdp\r\n",
-            self.contact_header(),
+        let running = interval.map(|(interval, ours)| self.timer(interval, ours));
+        let c = &mut self.agent.calls[call];
+        c.leg.reliable = None;
+        c.leg.timer = running;
+        c.leg.answer_in_ack = c.leg.offerless;
+        let headers = [
+            &self.contact_header(),
             crate::inbound::ALLOW,
-            crate::trickle::SUPPORTED
-        );
+            crate::trickle::SUPPORTED,
+            &timer,
+            "Content-Type: application/sdp\r\n",
+        ]
+        .concat();
         self.reply(tx, true, 200, &tag, headers, filtered.text);
     }
 
@@ -334,28 +334,32 @@ impl Step<'_> {
 
     /// From or To with a display name.
     pub fn name_addr(&self, name: &str) -> String {
-        let uri = format!(
-            "<sip:{}@{}>",
-            rtc_json_sip::escape_user(&self.agent.dn),
-            self.config.domain
-        );
-        match rtc_json_sip::quote_display(name) {
-            Ok(quoted) if !name.is_empty() => format!("{quoted} {uri}"),
-            _ => uri,
-        }
+        let user = rtc_json_sip::escape_user(&self.agent.dn);
+        let (quoted, blank) = match rtc_json_sip::quote_display(name) {
+            Ok(quoted) if !name.is_empty() => (quoted, " "),
+            _ => (String::new(), ""),
+        };
+        // every call needs these texts, and joining parts is far cheaper than formatting them
+        [
+            &quoted,
+            blank,
+            "<sip:",
+            &user,
+            "@",
+            &self.config.domain,
+            ">",
+        ]
+        .concat()
     }
 
     /// Where requests of the far side reach this agent.
     pub fn contact_header(&self) -> String {
-        format!("Contact: <{}>\r\n", self.contact_uri())
+        ["Contact: <", &self.contact_uri(), ">\r\n"].concat()
     }
 
     pub fn contact_uri(&self) -> String {
-        format!(
-            "sip:{}@{}",
-            rtc_json_sip::escape_user(&self.agent.dn),
-            self.config.contact
-        )
+        let user = rtc_json_sip::escape_user(&self.agent.dn);
+        ["sip:", &user, "@", &self.config.contact].concat()
     }
 }
 
@@ -376,12 +380,4 @@ pub(crate) fn progress(
 /// The same answer for a call that does not exist and for one of another agent.
 pub(crate) fn no_call(call_id: &str) -> Failure<'_> {
     Failure::new(404, "No such call", "").of_call(call_id)
-}
-
-fn not_implemented() -> Failure<'static> {
-    Failure::new(
-        501,
-        "Not Implemented",
-        "this server does not offer that yet",
-    )
 }

@@ -3,8 +3,8 @@
 use rtc_json_protocol::{CallSnapshot, EndReason, ServerMessage, Timings};
 use rtc_json_sip::Dialog;
 
-use crate::io::{Counter, Handle, Output, Purpose, SipRequest};
-use crate::model::{Call, Direction, Owed, ServerTx, State};
+use crate::io::{Counter, Handle, Output, SipRequest};
+use crate::model::{Call, Direction, InDialog, Owed, ServerTx, State};
 use crate::step::{Failure, Step};
 
 /// 64*T1 (RFC 3261, section 17.1.1.2): how long a 200 waits for its ACK.
@@ -77,10 +77,7 @@ impl Call {
 impl Step<'_> {
     /// The call with that id, if the browsers know of it.
     pub fn live_call(&self, id: &str) -> Option<usize> {
-        self.agent
-            .calls
-            .iter()
-            .position(|c| c.id == id && c.state.live())
+        self.agent.calls.iter().position(|c| c.id == id && c.live())
     }
 
     /// Takes a call back on the SIP side, as its state demands. The browsers are not told here. The call may be gone
@@ -90,22 +87,26 @@ impl Step<'_> {
     pub fn release(&mut self, call: usize, reject: u16) {
         let c = &mut self.agent.calls[call];
         match c.state {
+            // its INVITE was refused, and the next one waits for the browser
+            State::Trying | State::Ringing if c.leg.asked.is_some() => {
+                self.agent.calls.remove(call);
+            }
             State::Trying | State::Ringing => {
                 c.state = State::Cancelling;
                 c.deadline = self.now + SAFETY_WAIT;
-                if c.provisional {
+                if c.leg.provisional {
                     // RFC 3261, section 9.1: 64*T1 after the CANCEL the INVITE counts as cancelled
                     c.deadline = self.now + ACK_WAIT;
-                    c.cancel = Owed::Sent;
-                    let (call_id, cseq) = (c.dialog.call_id.clone(), c.invite_cseq);
+                    c.leg.cancel = Owed::Sent;
+                    let (call_id, cseq) = (c.leg.dialog.call_id.clone(), c.leg.invite_cseq);
                     self.out.push(Output::Cancel { call_id, cseq });
                 } else {
-                    c.cancel = Owed::Waiting;
+                    c.leg.cancel = Owed::Waiting;
                 }
             }
             State::Incoming => {
-                let tag = c.dialog.local_tag.clone();
-                if let Some(tx) = c.invite_tx.take() {
+                let tag = c.leg.dialog.local_tag.clone();
+                if let Some(tx) = c.leg.invite_tx.take() {
                     self.reply(tx, true, reject, &tag, String::new(), String::new());
                 }
                 self.agent.calls.remove(call);
@@ -113,9 +114,14 @@ impl Step<'_> {
             State::Answering => {
                 // RFC 3261, section 15: the callee sends no BYE before the ACK
                 c.state = State::Terminating;
-                c.bye = Owed::Waiting;
+                c.leg.bye = Owed::Waiting;
             }
-            State::Established => self.send_bye(call),
+            State::Established => {
+                if let Some(far) = c.leg.far_offer.take() {
+                    self.reply(far.tx, true, 487, "", String::new(), String::new());
+                }
+                self.send_bye(call);
+            }
             State::Cancelling | State::Terminating => {}
         }
     }
@@ -124,6 +130,9 @@ impl Step<'_> {
     ///
     /// `by`: session and request that asked for it, if one did.
     pub fn tell_end(&mut self, call: usize, end: End, by: Option<(usize, &str)>) {
+        self.drop_wants(call);
+        self.drop_controls(call);
+        self.drop_transfer(call);
         let c = &self.agent.calls[call];
         let answered = c.answered_at != 0;
         let message = self.ended_message(c, &end);
@@ -164,16 +173,31 @@ impl Step<'_> {
 
     /// Ends a call on both sides.
     pub fn hang_up(&mut self, call: usize, end: End, reject: u16, by: Option<(usize, &str)>) {
-        self.tell_end(call, end, by);
-        self.release(call, reject);
+        let key = self.agent.calls[call].leg.key.clone();
+        if self.agent.calls[call].live() {
+            self.tell_end(call, end, by);
+            // takes another call out of the list, maybe
+            self.drop_moving(call);
+        }
+        if let Some(call) = self.agent.calls.iter().position(|c| c.leg.key == key) {
+            self.release(call, reject);
+        }
     }
 
     /// The call failed or was ended by the far side: nothing is left to do in SIP.
     pub fn finish(&mut self, call: usize, end: End) {
-        if self.agent.calls[call].state.live() {
-            self.tell_end(call, end, None);
+        let key = self.agent.calls[call].leg.key.clone();
+        if let Some(far) = self.agent.calls[call].leg.far_offer.take() {
+            // RFC 3261, section 15.1.2
+            self.reply(far.tx, true, 487, "", String::new(), String::new());
         }
-        self.agent.calls.remove(call);
+        if self.agent.calls[call].live() {
+            self.tell_end(call, end, None);
+            self.drop_moving(call);
+        } else {
+            self.drop_transfer(call);
+        }
+        self.agent.calls.retain(|c| c.leg.key != key);
     }
 
     /// The session that has the call.
@@ -183,29 +207,20 @@ impl Step<'_> {
             .and_then(|number| self.agent.session(number))
     }
 
-    /// Sends BYE now and waits for its answer.
+    /// Sends BYE now and waits for its answer. Where the far side has ended the dialog already, the call is just gone.
     pub fn send_bye(&mut self, call: usize) {
         let now = self.now;
         let c = &mut self.agent.calls[call];
+        if c.leg.gone {
+            self.agent.calls.remove(call);
+            return;
+        }
         c.state = State::Terminating;
-        c.bye = Owed::Sent;
-        c.answered = 0;
+        c.leg.bye = Owed::Sent;
+        c.leg.timer = None;
+        c.leg.ack_by = 0;
         c.deadline = now + SAFETY_WAIT;
-        self.bye_request(call, "");
-    }
-
-    /// A BYE with the next CSeq; `authorization` is a header line or empty.
-    pub fn bye_request(&mut self, call: usize, authorization: &str) {
-        let c = &mut self.agent.calls[call];
-        c.dialog.local_cseq += 1;
-        let handle = Handle {
-            dn: self.agent.dn.clone(),
-            purpose: Purpose::Bye,
-            call: c.id.clone(),
-            cseq: c.dialog.local_cseq,
-        };
-        let bye = in_dialog(&c.dialog, "BYE", authorization, String::new(), handle);
-        self.out.push(Output::Request(Box::new(bye)));
+        self.send_in_dialog(call, InDialog::Bye, String::new(), String::new());
     }
 
     /// Answers a request that tm holds.
@@ -234,7 +249,7 @@ impl Step<'_> {
         self.agent
             .calls
             .iter()
-            .filter(|c| c.state.live() && c.session.is_none_or(|owner| owner == session))
+            .filter(|c| c.live() && c.session.is_none_or(|owner| owner == session))
             .map(|c| CallSnapshot {
                 call_id: c.id.clone(),
                 direction: match c.direction {
@@ -243,7 +258,7 @@ impl Step<'_> {
                 },
                 state: match c.state {
                     State::Trying => "trying",
-                    State::Ringing if c.remote_sdp.is_empty() => "ringing",
+                    State::Ringing if c.leg.remote_sdp.is_empty() => "ringing",
                     State::Ringing => "early",
                     State::Incoming => "incoming",
                     _ => "established",
@@ -257,11 +272,11 @@ impl Step<'_> {
                     Direction::In => c.own.clone(),
                 },
                 display_name: c.peer_name.clone(),
-                sdp: Some(c.remote_sdp.clone()).filter(|s| !s.is_empty()),
-                hold: false,
+                sdp: Some(c.leg.remote_sdp.clone()).filter(|s| !s.is_empty()),
+                hold: c.hold,
                 remote_hold: c.remote_hold,
-                muted: false,
-                recording: None,
+                muted: c.muted,
+                recording: c.recording,
                 since: c.duration(self.now),
                 request: c.request.clone(),
             })
@@ -270,39 +285,57 @@ impl Step<'_> {
 
     /// What the time did to the calls.
     pub fn tick_calls(&mut self) {
-        let mut call = 0;
-        while call < self.agent.calls.len() {
-            let c = &self.agent.calls[call];
-            if c.deadline == 0 || c.deadline > self.now {
-                call += 1;
-                continue;
+        let keys: Vec<String> = self.agent.calls.iter().map(|c| c.leg.key.clone()).collect();
+        for key in keys {
+            // each of these may end the call
+            for look in [
+                Self::tick_state,
+                Self::tick_reliable,
+                Self::tick_timer,
+                Self::tick_offers,
+                Self::tick_moving,
+                Self::tick_transfer,
+                Self::tick_sent,
+            ] {
+                let Some(call) = self.agent.calls.iter().position(|c| c.leg.key == key) else {
+                    break;
+                };
+                look(self, call);
             }
-            let before = self.agent.calls.len();
-            match c.state {
-                State::Incoming => {
-                    let end = End::with_code(EndReason::NoAnswer, 480);
-                    self.hang_up(call, end, 480, None);
+        }
+    }
+
+    fn tick_state(&mut self, call: usize) {
+        let c = &self.agent.calls[call];
+        if c.deadline == 0 || c.deadline > self.now {
+            return;
+        }
+        match c.state {
+            _ if c.moves.is_some() && c.state.live() && c.state != State::Established => {
+                let (tx, code) = (self.agent.calls[call].leg.invite_tx.take(), 408);
+                if let Some(tx) = tx {
+                    self.reply(tx, true, 480, "", String::new(), String::new());
                 }
-                State::Answering => {
-                    // RFC 3261, section 13.3.1.4: no ACK came, so BYE ends what may have begun
-                    let end = End::with_code(EndReason::Timeout, 408);
-                    self.tell_end(call, end, None);
-                    self.send_bye(call);
-                }
-                State::Terminating if self.agent.calls[call].bye == Owed::Waiting => {
-                    self.send_bye(call);
-                }
-                State::Trying | State::Ringing => {
-                    self.finish(call, End::with_code(EndReason::Timeout, 408));
-                }
-                State::Cancelling | State::Terminating => {
-                    self.agent.calls.remove(call);
-                }
-                State::Established => self.agent.calls[call].deadline = 0,
+                self.hidden_failed(call, code);
             }
-            if self.agent.calls.len() == before {
-                call += 1;
+            State::Incoming => {
+                let end = End::with_code(EndReason::NoAnswer, 480);
+                self.hang_up(call, end, 480, None);
             }
+            State::Answering => {
+                // RFC 3261, section 13.3.1.4: no ACK came, so BYE ends what may have begun
+                let end = End::with_code(EndReason::Timeout, 408);
+                self.tell_end(call, end, None);
+                self.send_bye(call);
+            }
+            State::Terminating if c.leg.bye == Owed::Waiting => self.send_bye(call),
+            State::Trying | State::Ringing => {
+                self.finish(call, End::with_code(EndReason::Timeout, 408));
+            }
+            State::Cancelling | State::Terminating => {
+                self.agent.calls.remove(call);
+            }
+            State::Established => self.agent.calls[call].deadline = 0,
         }
     }
 

@@ -83,6 +83,8 @@ pub struct Config {
     pub next_hop: String,
     /// Who authenticates.
     pub register_mode: RegisterMode,
+    /// Are tokens taken in place of passwords? Then a registrar may trust this server, and what it grants unasked proves nothing.
+    pub tokens: bool,
     /// `host:port` of our Contact.
     pub contact: String,
     /// Host part of From, To and of the Request-URI.

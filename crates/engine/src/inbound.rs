@@ -5,13 +5,26 @@ use rtc_json_sdp as sdp;
 use rtc_json_sip::{self as sip, Dialog, Message, NameAddr};
 
 use crate::call::End;
+use crate::identity;
 use crate::io::{Counter, Output};
-use crate::model::{Call, Direction, Owed, ServerTx, State};
+use crate::model::{Call, Direction, InDialog, Leg, Owed, ServerTx, State};
 use crate::outbound::sdp_body;
 use crate::step::Step;
+use crate::timer::{has_option, Verdict};
 
 /// What this user agent takes (RFC 3261, section 20.5).
-pub(crate) const ALLOW: &str = "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE\r\n";
+pub(crate) const ALLOW: &str =
+    "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, MESSAGE, REFER, NOTIFY, PRACK\r\n";
+
+/// Extensions that an INVITE may require (RFC 3261, section 20.32).
+const KNOWN: [&str; 6] = [
+    "100rel",
+    "timer",
+    "replaces",
+    "trickle-ice",
+    "norefersub",
+    "ice",
+];
 
 impl Step<'_> {
     pub fn on_sip_request(
@@ -19,8 +32,9 @@ impl Step<'_> {
         message: &Message<'_>,
         user: &str,
         tx: Option<ServerTx>,
-        _src: Option<std::net::IpAddr>,
+        src: Option<std::net::IpAddr>,
     ) {
+        let trusted = identity::is_trusted(&self.config.trusted_peers, src);
         let method = message.method().unwrap_or_default();
         let Some(tx) = tx else {
             if method == "ACK" {
@@ -31,7 +45,8 @@ impl Step<'_> {
         let to_tag = tag_of(message, "To");
         if to_tag.is_empty() {
             return match method {
-                "INVITE" => self.on_invite(message, user, tx),
+                "INVITE" => self.on_invite(message, user, tx, trusted),
+                "MESSAGE" => self.on_text(message, tx, trusted),
                 "CANCEL" => self.on_cancel(message, tx),
                 "OPTIONS" => {
                     let headers = format!("{ALLOW}Accept: application/sdp\r\n");
@@ -45,10 +60,11 @@ impl Step<'_> {
         let Some(call) = self.call_of(message) else {
             return self.status(tx, 481);
         };
-        if method != "CANCEL" {
-            // RFC 3261, section 12.2.2
+        if matches!(method, "INVITE" | "UPDATE" | "REFER") {
+            // RFC 3261, section 12.2.2. Only where the order matters: of two NOTIFYs that come at once either may be taken
+            // first, for each has a worker of its own, and a far side ends its subscription after a 500.
             let cseq = message.cseq().unwrap_or(0);
-            let dialog = &mut self.agent.calls[call].dialog;
+            let dialog = &mut self.agent.calls[call].leg.dialog;
             if dialog.remote_cseq.is_some_and(|last| cseq < last) {
                 return self.status(tx, 500);
             }
@@ -56,13 +72,17 @@ impl Step<'_> {
         }
         match method {
             "BYE" => self.on_bye(call, message, tx),
-            "INVITE" => self.on_reinvite(call, message, tx, true),
-            "UPDATE" => self.on_reinvite(call, message, tx, false),
+            "INVITE" => self.on_reinvite(call, message, tx, true, trusted),
+            "UPDATE" => self.on_reinvite(call, message, tx, false, trusted),
+            "REFER" => self.on_refer(call, message, tx),
+            "NOTIFY" => self.on_notify(call, message, tx),
+            "PRACK" => self.on_prack(call, message, tx),
             "CANCEL" => self.on_cancel(message, tx),
             "OPTIONS" => {
                 let headers = format!("{ALLOW}Accept: application/sdp\r\n");
                 self.reply(tx, false, 200, "", headers, String::new());
             }
+            "MESSAGE" => self.on_text(message, tx, trusted),
             "INFO" => {
                 self.status(tx, 200);
                 self.on_info(call, message);
@@ -79,17 +99,28 @@ impl Step<'_> {
         self.reply(tx, true, code, "", String::new(), String::new());
     }
 
-    fn on_invite(&mut self, message: &Message<'_>, user: &str, tx: ServerTx) {
+    fn on_invite(&mut self, message: &Message<'_>, user: &str, tx: ServerTx, trusted: bool) {
         let call_id = message.header("Call-ID").unwrap_or_default().into_owned();
         let from_tag = tag_of(message, "From");
         let merged = self.agent.calls.iter().any(|c| {
-            c.direction == Direction::In
-                && c.dialog.call_id == call_id
-                && c.dialog.remote_tag == from_tag
+            !c.leg.ours && c.leg.dialog.call_id == call_id && c.leg.dialog.remote_tag == from_tag
         });
         if merged {
             // the same request by another path (RFC 3261, section 8.2.2.2)
             return self.refuse_invite(tx, 482);
+        }
+        let unknown: Vec<String> = message
+            .list("Require")
+            .into_iter()
+            .filter(|tag| !KNOWN.iter().any(|known| tag.eq_ignore_ascii_case(known)))
+            .collect();
+        if !unknown.is_empty() {
+            // RFC 3261, section 8.2.2.3
+            let headers = format!("Unsupported: {}\r\n", unknown.join(", "));
+            return self.reply(tx, true, 420, "", headers, String::new());
+        }
+        if self.on_invite_replaces(message, tx, trusted) {
+            return;
         }
         self.out.push(Output::Count(Counter::CallsIn));
         if self.agent.sessions.is_empty() {
@@ -113,62 +144,47 @@ impl Step<'_> {
                 }
             },
         };
+        let (timer_lines, timer) = match self.timer_asked(None, message) {
+            Verdict::Take(lines, timer) => (lines, timer),
+            Verdict::TooSmall(min) => return self.reply(tx, true, 422, "", min, String::new()),
+        };
         let tag = self.random_text(10);
         let Ok(dialog) = Dialog::incoming(message, &tag) else {
             return self.refuse_invite(tx, 400);
         };
-        let from = message
-            .header("From")
-            .and_then(|v| NameAddr::parse(&v).ok());
-        let peer = from.as_ref().map(number_of).unwrap_or_default();
+        let from = identity::remote_of(message, trusted);
         let id = self.random_text(16);
-        let call = Call {
-            id: id.clone(),
-            direction: Direction::In,
-            state: State::Incoming,
-            session: None,
-            peer: peer.clone(),
-            peer_name: from.and_then(|f| f.display),
-            own: sip::unescape_user(user),
-            request: None,
-            dialog,
-            invite_cseq: 0,
-            provisional: false,
-            cancel: Owed::No,
-            bye: Owed::No,
-            answered: 0,
-            invite_tx: Some(tx),
-            offerless: offer.is_none(),
-            ack_owed: false,
-            local_sdp: String::new(),
-            remote_sdp: offer.unwrap_or_default(),
-            trickle: None,
-            candidates: Vec::new(),
-            trickle_cseq: 0,
-            remote_hold: false,
-            next_hop: None,
-            started_at: self.now,
-            ringing_at: self.now,
-            answered_at: 0,
-            started_unix: self.unix_now,
-            deadline: self.now + self.config.ring_timeout,
-            end: None,
-        };
+        let mut leg = Leg::new(&id, dialog);
+        leg.invite_tx = Some(tx);
+        leg.offerless = offer.is_none();
+        leg.remote_sdp = offer.unwrap_or_default();
+        leg.trickle = Some(crate::trickle::takes(message));
+        leg.timer = timer;
+        // for the 200
+        leg.headers = timer_lines;
+        let mut call = Call::new(&id, Direction::In, leg, self.now, self.unix_now);
+        call.peer.clone_from(&from.number);
+        call.peer_name = from.name;
+        call.own = sip::unescape_user(user);
+        call.ringing_at = self.now;
+        call.deadline = self.now + self.config.ring_timeout;
         let announce = ServerMessage::IncomingCall {
             call_id: id,
-            from: peer,
+            from: from.number,
             display_name: call.peer_name.clone(),
-            sdp: Some(call.remote_sdp.clone()).filter(|s| !s.is_empty()),
+            sdp: Some(call.leg.remote_sdp.clone()).filter(|s| !s.is_empty()),
             to: Some(call.own.clone()),
-            headers: Vec::new(),
-            diversion: None,
+            headers: identity::shown_headers(message, &self.config.headers_in, trusted),
+            diversion: identity::diversion(message),
         };
         self.agent.calls.push(call);
         let call = self.agent.calls.len() - 1;
-        self.agent.calls[call].trickle = Some(crate::trickle::takes(message));
+        self.note_update(call, message);
         self.event_of_call(call, &announce);
-        let headers = format!("{}{ALLOW}", self.contact_header());
-        self.reply(tx, true, 180, &tag, headers, String::new());
+        if has_option(message, "Require", "100rel") {
+            self.make_reliable(call);
+        }
+        self.ring(call);
     }
 
     fn on_cancel(&mut self, message: &Message<'_>, tx: ServerTx) {
@@ -176,18 +192,26 @@ impl Step<'_> {
         let from_tag = tag_of(message, "From");
         let cseq = message.cseq();
         let call = self.agent.calls.iter().position(|c| {
-            c.direction == Direction::In
-                && c.dialog.call_id == call_id
-                && c.dialog.remote_tag == from_tag
-                && c.dialog.remote_cseq == cseq
+            !c.leg.ours
+                && c.leg.dialog.call_id == call_id
+                && c.leg.dialog.remote_tag == from_tag
+                // (an UPDATE may have come since)
+                && cseq.is_some()
+                && c.leg.dialog.remote_cseq >= cseq
         });
         let Some(call) = call else {
             return self.status(tx, 481);
         };
         // RFC 3261, section 9.2: the same To tag as in the reply to the INVITE
-        let tag = self.agent.calls[call].dialog.local_tag.clone();
+        let tag = self.agent.calls[call].leg.dialog.local_tag.clone();
         self.reply(tx, false, 200, &tag, String::new(), String::new());
-        if self.agent.calls[call].state == State::Incoming {
+        if self.agent.calls[call].moves.is_some() && self.agent.calls[call].state == State::Incoming
+        {
+            if let Some(tx) = self.agent.calls[call].leg.invite_tx.take() {
+                self.reply(tx, true, 487, &tag, String::new(), String::new());
+            }
+            self.hidden_failed(call, 487);
+        } else if self.agent.calls[call].state == State::Incoming {
             let elsewhere = message
                 .header("Reason")
                 .and_then(|value| sip::parse_reason(&value))
@@ -208,50 +232,45 @@ impl Step<'_> {
             return;
         };
         let c = &mut self.agent.calls[call];
-        c.ack_owed = false;
         match c.state {
-            State::Answering => {
-                c.state = State::Established;
-                c.deadline = 0;
-                c.invite_tx = None;
-                if c.offerless {
-                    self.on_answer_in_ack(call, message);
-                } else {
-                    self.send_candidates(call);
+            State::Answering | State::Established => {
+                if c.state == State::Answering {
+                    c.state = State::Established;
+                    c.deadline = 0;
+                } else if c.leg.ack_by == 0 {
+                    // once more
+                    return;
                 }
+                c.leg.ack_by = 0;
+                c.leg.invite_tx = None;
+                if c.leg.answer_in_ack {
+                    let key = c.leg.key.clone();
+                    self.answer_in_ack(call, message);
+                    if self.agent.calls.get(call).is_none_or(|c| c.leg.key != key) {
+                        return;
+                    }
+                }
+                self.send_candidates(call);
+                self.next_offer(call);
             }
-            State::Terminating if c.bye == Owed::Waiting => self.send_bye(call),
+            State::Terminating if c.leg.bye == Owed::Waiting => self.send_bye(call),
             _ => {}
-        }
-    }
-
-    /// The INVITE had no offer, so ours stood in the 200 and the answer comes with the ACK (RFC 3261, section 13.2.1).
-    fn on_answer_in_ack(&mut self, call: usize, message: &Message<'_>) {
-        let answer = sdp_body(message)
-            .and_then(|body| sdp::from_sip(&body, sdp::Kind::Answer, &self.config.policy).ok());
-        match answer {
-            Some(answer) => {
-                let c = &mut self.agent.calls[call];
-                c.remote_sdp.clone_from(&answer.text);
-                let update = ServerMessage::CallUpdated {
-                    call_id: c.id.clone(),
-                    hold: false,
-                    remote_hold: false,
-                    sdp: Some(answer.text),
-                    answer_needed: None,
-                    remote: None,
-                };
-                self.event_of_call(call, &update);
-            }
-            None => {
-                let end = End::with_code(EndReason::MediaError, 488);
-                self.hang_up(call, end, 488, None);
-            }
         }
     }
 
     fn on_bye(&mut self, call: usize, message: &Message<'_>, tx: ServerTx) {
         self.status(tx, 200);
+        let c = &mut self.agent.calls[call];
+        if c.moving.is_some() && c.live() {
+            // the far side has sent the call elsewhere and goes: what becomes of it decides
+            c.leg.gone = true;
+            return;
+        }
+        let reason = if self.ends_transferred(call) {
+            EndReason::Transferred
+        } else {
+            EndReason::NormalClearing
+        };
         let cause = message
             .header("Reason")
             .and_then(|value| sip::parse_reason(&value))
@@ -259,87 +278,11 @@ impl Step<'_> {
             .and_then(|r| r.cause)
             .unwrap_or(0);
         let end = End {
-            reason: EndReason::NormalClearing,
+            reason,
             code: 0,
             cause,
         };
         self.finish(call, end);
-    }
-
-    /// An offer of the far side in the dialog. A change of direction is answered here; anything else would need the
-    /// browser.
-    fn on_reinvite(&mut self, call: usize, message: &Message<'_>, tx: ServerTx, invite: bool) {
-        let c = &self.agent.calls[call];
-        match c.state {
-            State::Established if !c.ack_owed => {}
-            State::Cancelling | State::Terminating => {
-                return self.reply(tx, invite, 481, "", String::new(), String::new());
-            }
-            // an UPDATE without offer only refreshes
-            _ if !invite && sdp_body(message).is_none() => {}
-            _ => return self.reply(tx, invite, 491, "", String::new(), String::new()),
-        }
-        if let Some(target) = message
-            .header("Contact")
-            .and_then(|v| NameAddr::parse(&v).ok())
-        {
-            // target refresh (RFC 3261, section 12.2.2; RFC 3311, section 5.2)
-            self.agent.calls[call].dialog.remote_target = target.uri;
-        }
-        let contact = self.contact_header();
-        let with_sdp = format!("{contact}{ALLOW}Content-Type: application/sdp\r\n");
-        let Some(body) = sdp_body(message) else {
-            if invite {
-                // no offer in it: the 200 carries ours, unchanged
-                let c = &mut self.agent.calls[call];
-                c.ack_owed = true;
-                let sdp = sdp::with_direction(&c.local_sdp, sdp::direction(&c.local_sdp));
-                c.local_sdp.clone_from(&sdp);
-                return self.reply(tx, true, 200, "", with_sdp, sdp);
-            }
-            return self.reply(
-                tx,
-                false,
-                200,
-                "",
-                format!("{contact}{ALLOW}"),
-                String::new(),
-            );
-        };
-        let offer = match sdp::from_sip(&body, sdp::Kind::Offer, &self.config.policy) {
-            Ok(offer)
-                if sdp::only_direction_differs(&self.agent.calls[call].remote_sdp, &offer.text) =>
-            {
-                offer
-            }
-            // the media that runs goes on (RFC 3261, section 14.2)
-            _ => return self.reply(tx, invite, 488, "", String::new(), String::new()),
-        };
-        let c = &mut self.agent.calls[call];
-        let answer = as_answer(
-            &sdp::with_direction(&c.local_sdp, sdp::mirror(offer.direction)),
-            &c.remote_sdp,
-        );
-        let hold = matches!(
-            offer.direction,
-            sdp::Direction::SendOnly | sdp::Direction::Inactive
-        );
-        let changed = hold != c.remote_hold;
-        c.remote_hold = hold;
-        c.local_sdp.clone_from(&answer);
-        c.ack_owed = invite;
-        let update = ServerMessage::CallUpdated {
-            call_id: c.id.clone(),
-            hold: false,
-            remote_hold: hold,
-            sdp: None,
-            answer_needed: None,
-            remote: None,
-        };
-        self.reply(tx, invite, 200, "", with_sdp, answer);
-        if changed {
-            self.event_of_call(call, &update);
-        }
     }
 
     /// A reply to an INVITE went nowhere: its transaction had ended before.
@@ -348,11 +291,14 @@ impl Step<'_> {
             .agent
             .calls
             .iter()
-            .position(|c| c.invite_tx == Some(tx))
+            .position(|c| c.leg.invite_tx == Some(tx))
         else {
             return;
         };
         match self.agent.calls[call].state {
+            State::Incoming if self.agent.calls[call].moves.is_some() => {
+                self.hidden_failed(call, 487);
+            }
             State::Incoming | State::Answering => {
                 self.finish(call, End::with_code(EndReason::Cancelled, 487));
             }
@@ -369,6 +315,11 @@ impl Step<'_> {
         while call < self.agent.calls.len() {
             let before = self.agent.calls.len();
             match self.agent.calls[call].state {
+                State::Trying | State::Ringing | State::Incoming
+                    if self.agent.calls[call].moves.is_some() =>
+                {
+                    self.hidden_failed(call, 503);
+                }
                 State::Trying | State::Ringing | State::Incoming => {
                     let end = End::with_code(EndReason::ServiceUnavailable, 503);
                     self.finish(call, end);
@@ -380,18 +331,32 @@ impl Step<'_> {
                 State::Answering => {
                     let c = &mut self.agent.calls[call];
                     c.state = State::Established;
-                    c.invite_tx = None;
+                    c.leg.invite_tx = None;
                     c.deadline = 0;
                 }
                 State::Terminating => self.send_bye(call),
-                State::Established => {
-                    let c = &mut self.agent.calls[call];
-                    c.ack_owed = false;
-                    c.trickle_cseq = 0;
-                }
+                State::Established => self.forget_transactions(call),
             }
             if self.agent.calls.len() == before {
                 call += 1;
+            }
+        }
+    }
+
+    /// What was under way in an established dialog when Kamailio ended will never be answered.
+    fn forget_transactions(&mut self, call: usize) {
+        let leg = &mut self.agent.calls[call].leg;
+        leg.ack_by = 0;
+        leg.far_offer = None;
+        // an offer that may have been taken: the next one says where it stands
+        let sent = std::mem::take(&mut leg.sent);
+        for sent in sent {
+            match sent.purpose {
+                InDialog::Digit => self.on_digit_reply(call, 503),
+                InDialog::Record => self.on_record_reply(call, 503),
+                InDialog::Refer => self.on_refer_reply(call, 503, None),
+                InDialog::Reinvite | InDialog::Update => self.offer_failed(call, 503),
+                InDialog::Bye | InDialog::Trickle | InDialog::Notify | InDialog::Prack => {}
             }
         }
     }
@@ -401,22 +366,11 @@ impl Step<'_> {
         let call_id = message.header("Call-ID")?;
         let (local, remote) = (tag_of(message, "To"), tag_of(message, "From"));
         self.agent.calls.iter().position(|c| {
-            c.dialog.call_id == call_id
-                && c.dialog.local_tag == local
-                && c.dialog.remote_tag == remote
+            c.leg.dialog.call_id == call_id
+                && c.leg.dialog.local_tag == local
+                && c.leg.dialog.remote_tag == remote
         })
     }
-}
-
-/// An answer names its own DTLS role, the one that was agreed first (RFC 8842, section 5.5: it stays as long as the
-/// association does).
-fn as_answer(local: &str, remote: &str) -> String {
-    let role = if remote.contains("a=setup:active") {
-        "a=setup:passive"
-    } else {
-        "a=setup:active"
-    };
-    local.replace("a=setup:actpass", role)
 }
 
 /// The tag of From or To; empty if there is none.
@@ -426,12 +380,4 @@ fn tag_of(message: &Message<'_>, header: &str) -> String {
         .and_then(|v| NameAddr::parse(&v).ok())
         .and_then(|n| n.tag().map(str::to_owned))
         .unwrap_or_default()
-}
-
-/// The number in a name-addr: its URI's user part, or the whole URI where it has none.
-fn number_of(from: &NameAddr) -> String {
-    match sip::Uri::parse(&from.uri) {
-        Ok(uri) if !uri.user.is_empty() => sip::unescape_user(uri.user),
-        _ => from.uri.clone(),
-    }
 }

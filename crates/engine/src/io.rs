@@ -195,10 +195,10 @@ pub enum Purpose {
     Register,
     /// INVITE that starts a call.
     Invite,
-    /// BYE.
-    Bye,
-    /// INFO with ICE candidates.
-    Trickle,
+    /// A request in a dialog; the record knows which.
+    InDialog,
+    /// MESSAGE with a text of a browser.
+    Text,
 }
 
 /// Names a request of ours in its replies: a text that goes through tm and comes back.
@@ -208,7 +208,7 @@ pub struct Handle {
     pub dn: String,
     /// What it was for.
     pub purpose: Purpose,
-    /// The call; empty for REGISTER.
+    /// The leg of a call, by its key; empty for REGISTER, the SIP Call-ID for MESSAGE.
     pub call: String,
     /// CSeq of the request.
     pub cseq: u32,
@@ -219,8 +219,8 @@ impl fmt::Display for Handle {
         let purpose = match self.purpose {
             Purpose::Register => 'r',
             Purpose::Invite => 'i',
-            Purpose::Bye => 'b',
-            Purpose::Trickle => 't',
+            Purpose::InDialog => 'd',
+            Purpose::Text => 'm',
         };
         // a DN and a callId never hold a space
         write!(f, "{purpose} {} {} {}", self.cseq, self.dn, self.call)
@@ -234,8 +234,8 @@ impl Handle {
         let purpose = match parts.next()? {
             "r" => Purpose::Register,
             "i" => Purpose::Invite,
-            "b" => Purpose::Bye,
-            "t" => Purpose::Trickle,
+            "d" => Purpose::InDialog,
+            "m" => Purpose::Text,
             _ => return None,
         };
         let cseq = parts.next()?.parse().ok()?;

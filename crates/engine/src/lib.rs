@@ -13,22 +13,37 @@
 
 mod browser;
 mod call;
+mod challenge;
 mod config;
+mod control;
+mod identity;
 mod inbound;
 mod io;
 mod model;
+mod moving;
+mod offer;
 mod outbound;
 mod register;
+mod reliable;
+mod requests;
+mod session;
 mod step;
+mod text;
+mod timer;
+mod transfer;
 mod trickle;
 
 pub use browser::before_registration;
+pub use challenge::{Answer, Asked, Asking, Proof};
 pub use config::{Config, DtmfMode, HeaderList, OverLimit, RegisterMode, Trickle};
 pub use io::{
     CallRecord, Counter, Handle, Input, Output, Purpose, SipReply, SipRequest, TableUnavailable,
 };
 pub use model::{
-    Agent, Call, Direction, Outcome, Owed, Pending, RecordError, ServerTx, Session, State, Upstream,
+    Agent, Call, Conference, Digits, Direction, FarOffer, InDialog, Leg, Moving, Open, Outcome,
+    Owed, Pending, RecordError, Reliable, Sent, ServerTx, Session, State, Timer, Transfer,
+    Upstream, Want,
 };
 pub use outbound::end_stray;
 pub use step::{step, Env};
+pub use text::Text;

@@ -3,9 +3,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use rtc_json_protocol::EndReason;
+use rtc_json_protocol::{EndReason, RecordingState, TransferState};
 use rtc_json_sip::{Challenge, Dialog, Ha1};
 use serde::{Deserialize, Serialize};
+
+use crate::challenge::{Asked, Asking, Proof};
+use crate::text::Text;
 
 /// Outcomes of requests that a session remembers, so that a retry with the same id gets the first one again.
 const OUTCOMES: usize = 16;
@@ -25,6 +28,8 @@ pub struct Agent {
     pub pending: Vec<Pending>,
     /// Calls, oldest first, including those whose end the browser knows already but SIP does not.
     pub calls: Vec<Call>,
+    /// Texts that browsers have sent and the far side has not answered yet.
+    pub texts: Vec<Text>,
     /// The registration at the upstream registrar.
     pub upstream: Upstream,
     /// Number that the next session gets.
@@ -44,6 +49,8 @@ pub struct Session {
     pub addr: Option<std::net::IpAddr>,
     /// Name that this browser gave.
     pub display_name: String,
+    /// It registered by answering a challenge, so it can answer others.
+    pub answers: bool,
     /// When the connection was lost; 0 while there is one.
     pub detached_at: u64,
     /// Number of the first event that the browser missed, while it is away.
@@ -145,6 +152,8 @@ pub struct Pending {
     pub password: Option<String>,
     /// What is kept of it.
     pub ha1: Ha1,
+    /// How the browser shows who it is.
+    pub proof: Proof,
     /// CSeq of the REGISTER that is under way for it; 0 in local mode.
     pub cseq: u32,
     /// Challenges answered so far.
@@ -190,6 +199,8 @@ pub struct Upstream {
     pub in_flight: u32,
     /// Challenges answered in the refresh under way.
     pub answered: u8,
+    /// Challenges that a browser has to answer.
+    pub asking: Asking,
     /// Is the one under way a removal?
     pub removing: bool,
     /// Next hop that the script chose for the registration.
@@ -240,7 +251,8 @@ pub struct ServerTx {
     pub label: u32,
 }
 
-/// One call.
+/// One call, as browsers know it. What SIP knows of it is in its [`Leg`], which another call can take over: a call that is
+/// transferred to another far side keeps its `callId` and gets another leg.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Call {
     /// The `callId` of the protocol.
@@ -249,6 +261,8 @@ pub struct Call {
     pub direction: Direction,
     /// Where it stands.
     pub state: State,
+    /// No call of its own: it carries a new leg to the call with that id, or the old one away from it. Browsers are told nothing.
+    pub moves: Option<String>,
     /// The session that has the media; none while it rings in all of them.
     pub session: Option<u32>,
     /// Number of the far side.
@@ -259,38 +273,28 @@ pub struct Call {
     pub own: String,
     /// Id of the browser's `call`.
     pub request: Option<String>,
-    /// SIP dialog. Outbound, before the answer: remote tag empty.
-    pub dialog: Dialog,
-    /// CSeq of the INVITE under way (ours).
-    pub invite_cseq: u32,
-    /// Has any provisional reply come? Only then a CANCEL may be sent (RFC 3261, section 9.1).
-    pub provisional: bool,
-    /// CANCEL was sent or is owed.
-    pub cancel: Owed,
-    /// BYE was sent or is owed.
-    pub bye: Owed,
-    /// Challenges answered so far for the request under way.
-    pub answered: u8,
-    /// The INVITE (initial or later) of the far side that waits for our answer.
-    pub invite_tx: Option<ServerTx>,
-    /// The INVITE of the far side had no offer.
-    pub offerless: bool,
-    /// A 200 to an INVITE in the dialog waits for its ACK.
-    pub ack_owed: bool,
-    /// Last SDP that went to the SIP side; every later one repeats its candidate lines and address.
-    pub local_sdp: String,
-    /// Last SDP from the SIP side, as the browser gets it.
-    pub remote_sdp: String,
-    /// Does the far side take candidates in INFO (RFC 8840)? Known once it has said what it supports.
-    pub trickle: Option<bool>,
-    /// Candidates of the browser that could not be sent yet; an empty one is the end of them.
-    pub candidates: Vec<String>,
-    /// CSeq of the INFO with candidates that is under way; 0 for none.
-    pub trickle_cseq: u32,
+    /// Does this side hold?
+    pub hold: bool,
     /// Is the far side holding?
     pub remote_hold: bool,
-    /// Next hop that the script chose.
-    pub next_hop: Option<String>,
+    /// Is the microphone muted, as the browser said?
+    pub muted: bool,
+    /// The recording, once it was asked for.
+    pub recording: Option<RecordingState>,
+    /// The `recording` under way: its request, and what comes of it.
+    pub record: Option<(String, RecordingState)>,
+    /// Changes of the description that wait for their turn.
+    pub wants: VecDeque<Want>,
+    /// Digits that wait; those of the first entry are being sent.
+    pub digits: VecDeque<Digits>,
+    /// The far side is being sent elsewhere.
+    pub transfer: Option<Transfer>,
+    /// This call is getting another far side.
+    pub moving: Option<Moving>,
+    /// The room that this call leads to.
+    pub conference: Option<Conference>,
+    /// The SIP side.
+    pub leg: Leg,
     /// When it began.
     pub started_at: u64,
     /// First 18x (out), 0 for none.
@@ -303,6 +307,381 @@ pub struct Call {
     pub deadline: u64,
     /// How it ended, once the browser knows.
     pub end: Option<EndReason>,
+}
+
+/// The SIP side of a call: one dialog and all that is under way in it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Leg {
+    /// Names it in [`Handle`](crate::Handle); goes where the leg goes.
+    pub key: String,
+    /// Is the Call-ID ours, because we began it?
+    pub ours: bool,
+    /// SIP dialog. Outbound, before the answer: remote tag empty.
+    pub dialog: Dialog,
+    /// CSeq of the INVITE that began it (ours).
+    pub invite_cseq: u32,
+    /// Has any provisional reply come? Only then a CANCEL may be sent (RFC 3261, section 9.1).
+    pub provisional: bool,
+    /// CANCEL was sent or is owed.
+    pub cancel: Owed,
+    /// BYE was sent or is owed.
+    pub bye: Owed,
+    /// The far side has ended the dialog, and the call waits for its next one.
+    pub gone: bool,
+    /// Challenges answered so far for the INVITE under way.
+    pub answered: u8,
+    /// The challenge that the browser was asked to answer before the INVITE can go on.
+    pub asked: Option<Asked>,
+    /// The INVITE (initial or later) of the far side that waits for our answer.
+    pub invite_tx: Option<ServerTx>,
+    /// The INVITE of the far side had no offer.
+    pub offerless: bool,
+    /// A 200 to an INVITE in the dialog waits for its ACK until then; 0 for none.
+    pub ack_by: u64,
+    /// That ACK brings the answer to our offer.
+    pub answer_in_ack: bool,
+    /// Last SDP that went to the SIP side; every later one repeats its candidate lines and address.
+    pub local_sdp: String,
+    /// Last SDP from the SIP side, as the browser gets it.
+    pub remote_sdp: String,
+    /// Does the far side take candidates in INFO (RFC 8840)? Known once it has said what it supports.
+    pub trickle: Option<bool>,
+    /// Does it take UPDATE (RFC 3311)?
+    pub takes_update: bool,
+    /// Candidates of the browser that could not be sent yet; an empty one is the end of them.
+    pub candidates: Vec<String>,
+    /// Next hop that the script chose.
+    pub next_hop: Option<String>,
+    /// Header lines for the INVITE that the browser asked for.
+    pub headers: String,
+    /// Requests in the dialog that have no final reply yet.
+    pub sent: Vec<Sent>,
+    /// The description that we have offered.
+    pub open: Option<Open>,
+    /// How often it was refused with 491.
+    pub glares: u8,
+    /// Not before then may the next one be offered (RFC 3261, section 14.1, after a 491).
+    pub offer_after: u64,
+    /// The offer of the far side that the browser has to answer.
+    pub far_offer: Option<FarOffer>,
+    /// Session timer (RFC 4028).
+    pub timer: Option<Timer>,
+    /// Shortest session interval that the far side takes; raised by its 422.
+    pub min_se: u32,
+    /// Our 18x that has to be confirmed (RFC 3262).
+    pub reliable: Option<Reliable>,
+    /// RSeq of the last reliable 18x of each early dialog, by its tag.
+    pub rseq: Vec<(String, u32)>,
+    /// Addresses that the far side named in a 3xx and that were not tried yet, best first.
+    pub targets: Vec<String>,
+    /// How many were taken so far.
+    pub redirects: usize,
+}
+
+/// A change of the description that waits until an offer may be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Want {
+    /// `hold`.
+    Hold {
+        /// Id of the request.
+        request: String,
+        /// On or off.
+        hold: bool,
+    },
+    /// `update`.
+    Update {
+        /// Id of the request.
+        request: String,
+        /// The browser's offer, filtered.
+        sdp: String,
+    },
+    /// The session timer wants a refresh.
+    Refresh,
+    /// Candidates for a far side that takes them in UPDATE.
+    Candidates,
+}
+
+/// An offer of ours that has no answer yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Open {
+    /// What it is for.
+    pub want: Want,
+    /// The description; empty for a refresh without one.
+    pub sdp: String,
+}
+
+/// An offer of the far side (or its wish for one) that waits for the browser.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FarOffer {
+    /// The re-INVITE.
+    pub tx: ServerTx,
+    /// The offer; empty when the far side wants one of the browser.
+    pub sdp: String,
+    /// Its session timer header lines, for the 200.
+    pub headers: String,
+    /// When the far side is refused.
+    pub deadline: u64,
+}
+
+/// A request in a dialog that waits for its final reply.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sent {
+    /// Its CSeq; another one after a challenge.
+    pub cseq: u32,
+    /// What it is for.
+    pub purpose: InDialog,
+    /// Header lines.
+    pub headers: String,
+    /// Body.
+    pub body: String,
+    /// Challenges answered so far.
+    pub answered: u8,
+    /// The challenge that the browser was asked to answer.
+    pub asked: Option<Asked>,
+}
+
+/// What a request in a dialog is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InDialog {
+    /// BYE.
+    Bye,
+    /// INFO with ICE candidates.
+    Trickle,
+    /// Re-INVITE with the open offer.
+    Reinvite,
+    /// UPDATE with the open offer, or as refresh.
+    Update,
+    /// INFO with a digit.
+    Digit,
+    /// INFO that steers the recording.
+    Record,
+    /// REFER.
+    Refer,
+    /// NOTIFY about a REFER of the far side.
+    Notify,
+    /// PRACK.
+    Prack,
+}
+
+impl InDialog {
+    /// Its method.
+    pub fn method(self) -> &'static str {
+        match self {
+            InDialog::Bye => "BYE",
+            InDialog::Trickle | InDialog::Digit | InDialog::Record => "INFO",
+            InDialog::Reinvite => "INVITE",
+            InDialog::Update => "UPDATE",
+            InDialog::Refer => "REFER",
+            InDialog::Notify => "NOTIFY",
+            InDialog::Prack => "PRACK",
+        }
+    }
+}
+
+/// Digits of one `dtmf`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Digits {
+    /// Id of the request.
+    pub request: String,
+    /// Those not sent yet.
+    pub rest: String,
+    /// Milliseconds of each.
+    pub duration: u32,
+}
+
+/// A REFER of ours and what comes of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Id of the `transfer`, until the far side has taken or refused it.
+    pub request: Option<String>,
+    /// The other call of an attended transfer.
+    pub with: Option<String>,
+    /// The call whose room the far side is sent to.
+    pub conference: Option<String>,
+    /// How far it is.
+    pub state: Option<TransferState>,
+    /// Tries left when the far side is not ready yet.
+    pub tries: u8,
+    /// When to try again; 0 for never.
+    pub retry_at: u64,
+    /// When it counts as failed.
+    pub deadline: u64,
+}
+
+/// A call gets another far side: the browser is asked for a new offer, or to answer the one of the new far side.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Moving {
+    /// Request-URI of the new far side; empty where it calls us.
+    pub target: String,
+    /// Header lines of the INVITE to it (Replaces, Referred-By).
+    pub headers: String,
+    /// Does the far side that referred us want to know?
+    pub notify: bool,
+    /// Number and name of the new far side.
+    pub remote: (String, Option<String>),
+    /// Key of the new leg, once there is one.
+    pub leg: Option<String>,
+    /// When it is given up.
+    pub deadline: u64,
+}
+
+/// A conference room at the media server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Conference {
+    /// Its name.
+    pub room: String,
+    /// Calls whose far sides are in it.
+    pub joined: Vec<String>,
+    /// Legs whose far sides are on their way.
+    pub waiting: Vec<String>,
+    /// Was it told active?
+    pub active: bool,
+}
+
+/// Session timer (RFC 4028).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timer {
+    /// Session interval, seconds.
+    pub interval: u32,
+    /// Is it us who refresh?
+    pub ours: bool,
+    /// When to refresh, or when the session counts as dead.
+    pub at: u64,
+    /// When it is dead in any case.
+    pub dead_at: u64,
+}
+
+/// A reliable 18x of ours (RFC 3262).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reliable {
+    /// Its RSeq.
+    pub rseq: u32,
+    /// When it is sent again.
+    pub next: u64,
+    /// The wait after that.
+    pub interval: u64,
+    /// When the INVITE is given up.
+    pub until: u64,
+}
+
+impl Leg {
+    /// A leg in whose dialog nothing has happened yet.
+    pub fn new(key: &str, dialog: Dialog) -> Self {
+        Leg {
+            key: key.to_owned(),
+            ours: false,
+            dialog,
+            invite_cseq: 0,
+            provisional: false,
+            cancel: Owed::No,
+            bye: Owed::No,
+            gone: false,
+            answered: 0,
+            asked: None,
+            invite_tx: None,
+            offerless: false,
+            ack_by: 0,
+            answer_in_ack: false,
+            local_sdp: String::new(),
+            remote_sdp: String::new(),
+            trickle: None,
+            takes_update: false,
+            candidates: Vec::new(),
+            next_hop: None,
+            headers: String::new(),
+            sent: Vec::new(),
+            open: None,
+            glares: 0,
+            offer_after: 0,
+            far_offer: None,
+            timer: None,
+            min_se: 0,
+            reliable: None,
+            rseq: Vec::new(),
+            targets: Vec::new(),
+            redirects: 0,
+        }
+    }
+
+    /// When something has to be done for it; `u64::MAX` for never. `offers`: something waits to be offered.
+    fn due(&self, offers: bool) -> u64 {
+        [
+            self.ack_by,
+            if offers { self.offer_after } else { 0 },
+            self.far_offer.as_ref().map_or(0, |o| o.deadline),
+            self.timer.map_or(0, |t| t.at),
+            self.reliable.map_or(0, |r| r.next),
+        ]
+        .into_iter()
+        .chain(
+            self.sent
+                .iter()
+                .filter_map(|s| s.asked.as_ref())
+                .map(|a| a.deadline),
+        )
+        .filter(|at| *at != 0)
+        .min()
+        .unwrap_or(u64::MAX)
+    }
+}
+
+impl Call {
+    /// A call that begins now.
+    pub fn new(id: &str, direction: Direction, mut leg: Leg, now: u64, unix_now: u64) -> Self {
+        leg.ours = direction == Direction::Out;
+        Call {
+            id: id.to_owned(),
+            direction,
+            state: match direction {
+                Direction::Out => State::Trying,
+                Direction::In => State::Incoming,
+            },
+            moves: None,
+            session: None,
+            peer: String::new(),
+            peer_name: None,
+            own: String::new(),
+            request: None,
+            hold: false,
+            remote_hold: false,
+            muted: false,
+            recording: None,
+            record: None,
+            wants: VecDeque::new(),
+            digits: VecDeque::new(),
+            transfer: None,
+            moving: None,
+            conference: None,
+            leg,
+            started_at: now,
+            ringing_at: 0,
+            answered_at: 0,
+            started_unix: unix_now,
+            deadline: 0,
+            end: None,
+        }
+    }
+
+    /// Is it a call that browsers know, and alive?
+    pub fn live(&self) -> bool {
+        self.state.live() && self.moves.is_none()
+    }
+
+    /// When the next timer of this call runs out; `u64::MAX` for never.
+    fn due(&self) -> u64 {
+        let transfer = self.transfer.as_ref();
+        [
+            self.deadline,
+            transfer.map_or(0, |t| t.deadline),
+            transfer.map_or(0, |t| t.retry_at),
+            self.moving.as_ref().map_or(0, |m| m.deadline),
+        ]
+        .into_iter()
+        .filter(|at| *at != 0)
+        .chain([self.leg.due(!self.wants.is_empty())])
+        .min()
+        .unwrap_or(u64::MAX)
+    }
 }
 
 /// A request that may have to wait before it can be sent.
@@ -364,7 +743,7 @@ impl Agent {
 
     /// Calls that the browsers know of.
     pub fn live_calls(&self) -> usize {
-        self.calls.iter().filter(|c| c.state.live()).count()
+        self.calls.iter().filter(|c| c.live()).count()
     }
 
     /// When the next timer of this record runs out; `u64::MAX` for never.
@@ -376,12 +755,15 @@ impl Agent {
                 s.detached_at + resume_grace
             }
         });
-        let calls = self.calls.iter().map(|c| c.deadline).filter(|d| *d != 0);
+        let calls = self.calls.iter().map(Call::due);
         let pending = self.pending.iter().map(|p| p.deadline);
         let refresh = Some(self.upstream.refresh_at).filter(|at| *at != 0);
+        let texts = self.texts.iter().map(|t| t.deadline);
         sessions
             .chain(calls)
             .chain(pending)
+            .chain(texts)
+            .chain(self.upstream.asking.due())
             .chain(refresh)
             .min()
             .unwrap_or(u64::MAX)

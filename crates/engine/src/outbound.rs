@@ -15,10 +15,15 @@ impl Step<'_> {
     pub fn on_sip_reply(&mut self, handle: Handle, code: u16, message: Option<&Message<'_>>) {
         match handle.purpose {
             Purpose::Register => self.on_register_reply(handle.cseq, code, message),
-            Purpose::Bye => self.on_bye_reply(&handle, code, message),
-            Purpose::Trickle => self.on_trickle_reply(&handle, code),
-            Purpose::Invite => match self.agent.calls.iter().position(|c| c.id == handle.call) {
-                Some(call) if self.agent.calls[call].invite_cseq == handle.cseq => {
+            Purpose::InDialog => self.on_dialog_reply(&handle, code, message),
+            Purpose::Text => self.on_text_reply(&handle, code, message),
+            Purpose::Invite => match self
+                .agent
+                .calls
+                .iter()
+                .position(|c| c.leg.key == handle.call)
+            {
+                Some(call) if self.agent.calls[call].leg.invite_cseq == handle.cseq => {
                     self.on_invite_reply(call, code, message);
                 }
                 _ => {
@@ -34,32 +39,46 @@ impl Step<'_> {
     /// Sends the INVITE of a call; `authorization` is a header line or empty.
     pub fn invite(&mut self, call: usize, authorization: &str) {
         let contact = self.contact_header();
+        let timer = self.timer_lines(call, true);
+        let supported =
+            "Supported: trickle-ice, timer, replaces, 100rel\r\nRecv-Info: trickle-ice\r\n";
         let c = &mut self.agent.calls[call];
-        c.dialog.local_cseq += 1;
-        c.invite_cseq = c.dialog.local_cseq;
-        c.provisional = false;
-        let next_hop = c.next_hop.clone();
+        c.leg.dialog.local_cseq += 1;
+        c.leg.invite_cseq = c.leg.dialog.local_cseq;
+        c.leg.provisional = false;
+        let next_hop = c.leg.next_hop.clone();
         let request = SipRequest {
             method: "INVITE",
-            uri: c.dialog.remote_target.clone(),
-            from: c.dialog.local_uri.clone(),
-            from_tag: c.dialog.local_tag.clone(),
-            to: c.dialog.remote_uri.clone(),
+            uri: c.leg.dialog.remote_target.clone(),
+            from: c.leg.dialog.local_uri.clone(),
+            from_tag: c.leg.dialog.local_tag.clone(),
+            to: c.leg.dialog.remote_uri.clone(),
             to_tag: String::new(),
-            call_id: c.dialog.call_id.clone(),
-            cseq: c.invite_cseq,
-            next_hop: next_hop.unwrap_or_else(|| self.config.next_hop.clone()),
-            headers: format!(
-                "{contact}{}{}{authorization}Content-Type: application/sdp\r\n",
+            call_id: c.leg.dialog.call_id.clone(),
+            cseq: c.leg.invite_cseq,
+            next_hop: match next_hop {
+                // who was sent on by a 3xx goes where it says (RFC 3261, section 8.1.3.4)
+                _ if c.leg.redirects > 0 => c.leg.dialog.remote_target.clone(),
+                Some(hop) => hop,
+                None => self.config.next_hop.clone(),
+            },
+            headers: [
+                &contact,
                 crate::inbound::ALLOW,
-                crate::trickle::SUPPORTED
-            ),
-            body: c.local_sdp.clone(),
+                supported,
+                &timer,
+                &crate::identity::asserted(&self.agent.dn, &self.config.domain),
+                &c.leg.headers,
+                authorization,
+                "Content-Type: application/sdp\r\n",
+            ]
+            .concat(),
+            body: c.leg.local_sdp.clone(),
             handle: Handle {
                 dn: self.agent.dn.clone(),
                 purpose: Purpose::Invite,
-                call: c.id.clone(),
-                cseq: c.invite_cseq,
+                call: c.leg.key.clone(),
+                cseq: c.leg.invite_cseq,
             },
         };
         self.out.push(Output::Request(Box::new(request)));
@@ -72,6 +91,18 @@ impl Step<'_> {
             (401 | 407, Some(message)) if self.agent.calls[call].state.live() => {
                 self.on_challenged(call, code, message);
             }
+            (300..=399, Some(message)) if self.agent.calls[call].state.live() => {
+                self.on_redirected(call, code, message);
+            }
+            (422, Some(message)) if self.agent.calls[call].state.live() => {
+                let min = crate::timer::Said::of(message).min.unwrap_or(0);
+                let known = self.agent.calls[call].leg.min_se.max(self.config.min_se);
+                if min <= known || min > 86_400 {
+                    return self.on_failed(call, code, Some(message));
+                }
+                self.agent.calls[call].leg.min_se = min;
+                self.again(call, "");
+            }
             _ => self.on_failed(call, code, message),
         }
     }
@@ -79,11 +110,11 @@ impl Step<'_> {
     fn on_provisional(&mut self, call: usize, code: u16, message: Option<&Message<'_>>) {
         let now = self.now;
         let c = &mut self.agent.calls[call];
-        c.provisional = true;
-        if c.cancel == Owed::Waiting {
-            c.cancel = Owed::Sent;
+        c.leg.provisional = true;
+        if c.leg.cancel == Owed::Waiting {
+            c.leg.cancel = Owed::Sent;
             c.deadline = now + ACK_WAIT;
-            let (call_id, cseq) = (c.dialog.call_id.clone(), c.invite_cseq);
+            let (call_id, cseq) = (c.leg.dialog.call_id.clone(), c.leg.invite_cseq);
             self.out.push(Output::Cancel { call_id, cseq });
             return;
         }
@@ -92,11 +123,19 @@ impl Step<'_> {
             return;
         }
         let Some(message) = message else { return };
+        if !self.confirm_reliable(call, code, message) {
+            return;
+        }
+        self.note_update(call, message);
+        let c = &mut self.agent.calls[call];
         // requests of the far side may come before its 200
-        if c.dialog.confirm(message).is_err() {
+        if c.leg.dialog.confirm(message).is_err() {
             return;
         }
         c.state = State::Ringing;
+        if c.moves.is_some() {
+            return self.moving_progress(call, code);
+        }
         if c.ringing_at == 0 && code != 182 {
             c.ringing_at = now;
         }
@@ -106,8 +145,8 @@ impl Step<'_> {
         };
         let update = match early {
             // the same answer may come in several replies: the browser can take it once
-            Some(early) if c.remote_sdp.is_empty() => {
-                c.remote_sdp.clone_from(&early.text);
+            Some(early) if c.leg.remote_sdp.is_empty() => {
+                c.leg.remote_sdp.clone_from(&early.text);
                 progress(c, ProgressState::Early, Some(early.text))
             }
             _ if code == 182 => progress(c, ProgressState::Queued, None),
@@ -119,7 +158,12 @@ impl Step<'_> {
 
     fn on_accepted(&mut self, call: usize, message: &Message<'_>) {
         let c = &mut self.agent.calls[call];
-        if c.dialog.confirm(message).is_err() {
+        let answered = !matches!(c.state, State::Trying | State::Ringing | State::Cancelling);
+        if answered {
+            // a fork has answered as well (RFC 3261, section 13.2.2.4): the first one has the call
+            return self.end_fork(call, message);
+        }
+        if c.leg.dialog.confirm(message).is_err() {
             // tm cannot even acknowledge it; the far side gives up by itself
             return self.finish(call, End::with_code(EndReason::NetworkError, 500));
         }
@@ -133,20 +177,29 @@ impl Step<'_> {
             Some(body) => sdp::from_sip(&body, sdp::Kind::Answer, &self.config.policy)
                 .map(|answer| answer.text)
                 .ok(),
-            None => Some(c.remote_sdp.clone()).filter(|early| !early.is_empty()),
+            None => Some(c.leg.remote_sdp.clone()).filter(|early| !early.is_empty()),
         };
+        let hidden = self.agent.calls[call].moves.is_some();
         let Some(answer) = answer else {
+            if hidden {
+                return self.hidden_unusable(call);
+            }
             let end = End::with_code(EndReason::NotAcceptable, 488);
-            self.tell_end(call, end, None);
-            return self.send_bye(call);
+            return self.hang_up(call, end, 480, None);
         };
+        self.timer_answered(call, message);
+        self.note_update(call, message);
         let now = self.now;
         let c = &mut self.agent.calls[call];
         c.state = State::Established;
         c.answered_at = now;
         c.deadline = 0;
-        c.remote_sdp.clone_from(&answer);
-        c.trickle = Some(crate::trickle::takes(message));
+        c.leg.remote_sdp.clone_from(&answer);
+        c.leg.trickle = Some(crate::trickle::takes(message));
+        c.leg.targets.clear();
+        if hidden {
+            return self.moved(call, answer);
+        }
         let accepted = ServerMessage::CallAccepted {
             call_id: c.id.clone(),
             sdp: answer,
@@ -159,16 +212,102 @@ impl Step<'_> {
         self.send_candidates(call);
     }
 
+    /// Another fork has accepted, and tm has acknowledged it: it is ended at once.
+    fn end_fork(&mut self, call: usize, message: &Message<'_>) {
+        let c = &self.agent.calls[call];
+        let same =
+            sip::Dialog::from_reply(message).is_ok_and(|d| d.remote_tag == c.leg.dialog.remote_tag);
+        if same {
+            return;
+        }
+        let handle = Handle {
+            dn: self.agent.dn.clone(),
+            purpose: Purpose::Invite,
+            call: c.leg.key.clone(),
+            cseq: c.leg.invite_cseq,
+        };
+        if let Some(bye) = end_stray(&handle, 200, message) {
+            self.out.push(Output::Request(Box::new(bye)));
+        }
+    }
+
+    /// The new far side of a call has answered with what its browser cannot use.
+    fn hidden_unusable(&mut self, hidden: usize) {
+        let call = self.agent.calls[hidden].moves.clone();
+        self.send_bye(hidden);
+        let call = call.and_then(|id| self.live_call(&id));
+        if let Some(call) = call {
+            self.move_failed(call, 488);
+        }
+    }
+
+    /// The INVITE once more, after a refusal that can be mended.
+    fn again(&mut self, call: usize, authorization: &str) {
+        let c = &mut self.agent.calls[call];
+        c.state = State::Trying;
+        c.leg.rseq.clear();
+        self.invite(call, authorization);
+    }
+
+    /// 3xx: the next address is tried, as long as the operator allows more.
+    fn on_redirected(&mut self, call: usize, code: u16, message: &Message<'_>) {
+        let mut found: Vec<(u32, String)> = message
+            .list("Contact")
+            .iter()
+            .filter_map(|value| sip::NameAddr::parse(value).ok())
+            .filter_map(|address| {
+                let q = address.param("q").flatten().map_or(1000, thousandths);
+                // header fields in a Contact of a 3xx are the far side's wish, not ours
+                let uri = address.uri.split('?').next()?.to_owned();
+                let parsed = sip::Uri::parse(&uri).ok()?;
+                let scheme = parsed.scheme.eq_ignore_ascii_case("sip")
+                    || parsed.scheme.eq_ignore_ascii_case("sips");
+                (scheme && !parsed.host.is_empty()).then_some((q, uri))
+            })
+            .collect();
+        // best first; those of one rank in their order
+        found.sort_by_key(|(q, _)| std::cmp::Reverse(*q));
+        let max = self.config.max_redirects;
+        let leg = &mut self.agent.calls[call].leg;
+        for (_, uri) in found {
+            if leg.targets.len() < max
+                && !leg.targets.contains(&uri)
+                && leg.dialog.remote_target != uri
+            {
+                leg.targets.push(uri);
+            }
+        }
+        if !self.next_target(call) {
+            self.on_failed(call, code, Some(message));
+        }
+    }
+
+    /// Tries the next address of a 3xx; false if there is none.
+    fn next_target(&mut self, call: usize) -> bool {
+        let max = self.config.max_redirects;
+        let c = &mut self.agent.calls[call];
+        if !c.state.live() || c.leg.redirects >= max || c.leg.targets.is_empty() {
+            return false;
+        }
+        c.leg.redirects += 1;
+        c.leg.answered = 0;
+        c.leg.dialog.remote_target = c.leg.targets.remove(0);
+        c.leg.dialog.remote_tag.clear();
+        c.leg.dialog.routes.clear();
+        self.again(call, "");
+        true
+    }
+
     fn on_challenged(&mut self, call: usize, code: u16, message: &Message<'_>) {
         let challenge = strongest_challenge(message);
-        let answered = self.agent.calls[call].answered;
+        let answered = self.agent.calls[call].leg.answered;
         let again = challenge
             .as_ref()
             .is_some_and(|c| answered == 0 || (c.stale && answered < MAX_ANSWERS));
         let header = authorization_header(code);
         self.agent.upstream.challenge = challenge.or(self.agent.upstream.challenge.take());
         self.agent.upstream.nonce_count = 0;
-        let uri = self.agent.calls[call].dialog.remote_target.clone();
+        let uri = self.agent.calls[call].leg.dialog.remote_target.clone();
         let ha1 = self.agent.upstream.ha1.clone();
         let line = if again {
             self.authorization("INVITE", &uri, &ha1, header)
@@ -176,13 +315,29 @@ impl Step<'_> {
             String::new()
         };
         if line.is_empty() {
+            if again && ha1.is_empty() {
+                // nobody but the browser knows the secret
+                if let Some(asked) = self.challenge_call(call, code, message, "INVITE", &uri) {
+                    let c = &mut self.agent.calls[call];
+                    c.deadline = asked.deadline;
+                    c.leg.asked = Some(asked);
+                    return;
+                }
+            }
             return self.on_failed(call, code, Some(message));
         }
-        self.agent.calls[call].answered += 1;
-        self.invite(call, &line);
+        self.agent.calls[call].leg.answered += 1;
+        self.again(call, &line);
     }
 
     fn on_failed(&mut self, call: usize, code: u16, message: Option<&Message<'_>>) {
+        // RFC 3261, section 8.1.3.4: 6xx is final for all of them
+        if code < 600 && self.next_target(call) {
+            return;
+        }
+        if self.agent.calls[call].moves.is_some() && self.agent.calls[call].state.live() {
+            return self.hidden_failed(call, code);
+        }
         let c = &self.agent.calls[call];
         let cause = message
             .and_then(|m| m.header("Reason"))
@@ -193,7 +348,7 @@ impl Step<'_> {
         let reason = match (code, message) {
             (408, None) if c.ringing_at != 0 => EndReason::NoAnswer,
             // nobody there at all
-            (408, None) if !c.provisional => EndReason::NetworkError,
+            (408, None) if !c.leg.provisional => EndReason::NetworkError,
             (408, None) => EndReason::Timeout,
             (503, None) => EndReason::NetworkError,
             _ => sip_end_reason(code, cause),
@@ -207,29 +362,6 @@ impl Step<'_> {
             },
         );
     }
-
-    fn on_bye_reply(&mut self, handle: &Handle, code: u16, message: Option<&Message<'_>>) {
-        let Some(call) = self.agent.calls.iter().position(|c| c.id == handle.call) else {
-            return;
-        };
-        if code < 200 || self.agent.calls[call].dialog.local_cseq != handle.cseq {
-            return;
-        }
-        if let (401 | 407, 0, Some(message)) = (code, self.agent.calls[call].answered, message) {
-            if let Some(challenge) = strongest_challenge(message) {
-                self.agent.upstream.challenge = Some(challenge);
-                self.agent.upstream.nonce_count = 0;
-                let uri = self.agent.calls[call].dialog.request_uri().to_owned();
-                let ha1 = self.agent.upstream.ha1.clone();
-                let line = self.authorization("BYE", &uri, &ha1, authorization_header(code));
-                if !line.is_empty() {
-                    self.agent.calls[call].answered += 1;
-                    return self.bye_request(call, &line);
-                }
-            }
-        }
-        self.agent.calls.remove(call);
-    }
 }
 
 /// An answer to an INVITE whose call is gone: tm has acknowledged it, so it has to be ended. The BYE for it, where `code`
@@ -241,7 +373,9 @@ pub fn end_stray(handle: &Handle, code: u16, message: &Message<'_>) -> Option<Si
     let mut dialog = Dialog::from_reply(message).ok()?;
     dialog.local_cseq += 1;
     let handle = Handle {
-        purpose: Purpose::Bye,
+        purpose: Purpose::InDialog,
+        // nothing waits for its reply
+        call: String::from("-"),
         cseq: dialog.local_cseq,
         ..handle.clone()
     };
@@ -266,10 +400,17 @@ fn sip_end_reason(code: u16, cause: u16) -> EndReason {
 }
 
 /// Which header answers which challenge (RFC 3261, section 22).
-fn authorization_header(code: u16) -> &'static str {
+pub(crate) fn authorization_header(code: u16) -> &'static str {
     if code == 407 {
         "Proxy-Authorization"
     } else {
         "Authorization"
     }
+}
+
+/// A `q` of Contact (RFC 3261, section 20.10) in thousandths.
+fn thousandths(q: &str) -> u32 {
+    q.trim()
+        .parse::<f32>()
+        .map_or(1000, |q| (q.clamp(0.0, 1.0) * 1000.0) as u32)
 }

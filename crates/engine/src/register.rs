@@ -1,4 +1,4 @@
-//! Registration of browsers, the sessions that come of it, and the binding at the upstream registrar.
+//! Registration of browsers, and the binding at the upstream registrar. The sessions that come of it are in `session`.
 
 use std::net::IpAddr;
 
@@ -6,10 +6,9 @@ use rtc_json_protocol::{
     self as protocol, EndReason, Register, Secret, ServerMessage, UnregisterReason,
 };
 use rtc_json_sip::{self as sip, Algorithm, Challenge, Ha1, Message};
-use subtle::ConstantTimeEq;
 
-use crate::call::End;
-use crate::config::{OverLimit, RegisterMode};
+use crate::challenge::{answerable, challenges, Asked, Proof, REGISTER_WAIT};
+use crate::config::RegisterMode;
 use crate::io::{Counter, Handle, Output, Purpose, SipRequest, TableUnavailable};
 use crate::model::{Pending, Session};
 use crate::step::Step;
@@ -17,7 +16,7 @@ use crate::step::Step;
 /// Registrations of one DN that may wait at a time: a guesser cannot queue more.
 const MAX_PENDING: usize = 8;
 /// Stands for the connection of a `register` whose browser has left.
-const GONE: i32 = -1;
+pub(crate) const GONE: i32 = -1;
 /// How long a `register` may take: tm gives a request up after 30 s.
 const PENDING_WAIT: u64 = 35_000;
 /// Challenges answered for one request: the second covers a nonce that went stale.
@@ -33,26 +32,37 @@ impl Step<'_> {
         id: &str,
         wanted: Register,
         next_hop: Option<String>,
-        _token: Option<Result<String, String>>,
+        token: Option<Result<String, String>>,
     ) {
-        if let Some(token) = &wanted.resume {
-            if let Some(session) = self.session_with_token(token) {
+        if let Some(resume) = &wanted.resume {
+            if let Some(session) = self.session_with_token(resume) {
                 return self.resume(session, conn, addr, id, &wanted);
             }
-            if wanted.password.is_none() {
+            if wanted.password.is_none() && wanted.token.is_none() && wanted.digest.is_none() {
                 return self.registration_failed(conn, id, 401, "session expired: register anew");
             }
         }
-        if self.agent.pending.iter().any(|p| p.conn == conn) {
+        let before = self.agent.pending.iter().position(|p| p.conn == conn);
+        if before.is_some_and(|index| !self.agent.pending[index].waits()) {
             // the same one again, or another before the first has its outcome: the first one counts
             return;
         }
-        let Some(password) = wanted.password else {
-            let reason = "password or resume expected";
-            return self.registration_failed(conn, id, 400, reason);
+        // whatever comes now, a challenge is answered once
+        let asked = before.and_then(|index| match self.agent.pending.remove(index).proof {
+            Proof::Asked(asked) => Some(asked),
+            _ => None,
+        });
+        let proof = match self.proof(&wanted, token, asked) {
+            Ok(proof) => proof,
+            Err((code, reason)) => return self.registration_failed(conn, id, code, &reason),
         };
         if self.agent.pending.len() >= MAX_PENDING {
-            return self.registration_failed(conn, id, 503, "too many registrations under way");
+            // one that may never answer makes room
+            let Some(oldest) = self.agent.pending.iter().position(Pending::waits) else {
+                let reason = "too many registrations under way";
+                return self.registration_failed(conn, id, 503, reason);
+            };
+            self.agent.pending.remove(oldest);
         }
         let expires = match wanted.expires {
             None | Some(0) => self.config.expires,
@@ -64,30 +74,86 @@ impl Step<'_> {
             request: id.to_owned(),
             display_name: wanted.display_name.unwrap_or_default(),
             expires,
-            password: Some(password.expose().to_owned()),
+            password: wanted.password.map(|password| password.expose().to_owned()),
             ha1: Ha1::default(),
+            proof,
             cseq: 0,
             answered: 0,
             next_hop,
             deadline: self.now + PENDING_WAIT,
         };
-        match self.config.register_mode {
-            RegisterMode::Local => {
-                let realm = self.config.realm.clone();
-                keep_ha1(&mut pending, &self.agent.dn, &realm);
+        if self.config.register_mode == RegisterMode::Upstream {
+            self.agent.pending.push(pending);
+            return self.next_register();
+        }
+        match pending.proof {
+            Proof::Token => self.establish(pending),
+            // known or not, every DN gets one, and none is looked up before the answer comes
+            Proof::Nothing => {
+                let nonce = self.random_text(32);
+                let (realm, uri) = (self.config.realm.clone(), self.registrar());
+                let asked = Asked::here(&realm, nonce, uri, self.now + REGISTER_WAIT);
+                self.agent.pending.push(pending);
+                self.challenge_pending(self.agent.pending.len() - 1, asked);
+            }
+            _ => {
+                keep_ha1(&mut pending, &self.agent.dn, &self.config.realm);
                 self.agent.pending.push(pending);
                 self.out.push(Output::LookUp { conn });
-            }
-            RegisterMode::Upstream => {
-                self.agent.pending.push(pending);
-                self.next_register();
             }
         }
     }
 
+    /// What a browser shows of who it is; `asked` is the challenge that it was given before.
+    fn proof(
+        &self,
+        wanted: &Register,
+        token: Option<Result<String, String>>,
+        asked: Option<Asked>,
+    ) -> Result<Proof, (u16, String)> {
+        if wanted.token.is_some() || token.is_some() {
+            let own =
+                |sub: &str| sub == self.agent.dn && wanted.dn.as_deref().is_none_or(|dn| dn == sub);
+            return match token {
+                Some(Ok(sub)) if own(&sub) => Ok(Proof::Token),
+                // one text, whichever of the three differ
+                Some(Ok(_)) => Err((403, "the token is for another DN".to_owned())),
+                Some(Err(why)) => Err((401, why)),
+                None => Err((401, "this server takes no tokens".to_owned())),
+            };
+        }
+        if wanted.password.is_some() {
+            return Ok(Proof::Password);
+        }
+        let (Some(digest), Some(asked)) = (&wanted.digest, asked) else {
+            return Ok(Proof::Nothing);
+        };
+        if !asked.is_meant_by(digest) || asked.deadline <= self.now {
+            // too late, or used before: there is a new one to be had
+            return Ok(Proof::Nothing);
+        }
+        let dn = &self.agent.dn;
+        match self.config.register_mode {
+            RegisterMode::Local => asked.answer(dn, digest).map(Proof::Answer),
+            RegisterMode::Upstream => asked.line(dn, &self.config.domain, digest).map(Proof::Line),
+        }
+        .map_err(|details| (400, details.to_owned()))
+    }
+
+    /// The outcome of this `register` is a challenge; another `register` may answer it.
+    fn challenge_pending(&mut self, index: usize, asked: Asked) {
+        let pending = &mut self.agent.pending[index];
+        pending.deadline = asked.deadline;
+        let conn = pending.conn;
+        let text = protocol::encode(&asked.message(None), &pending.request);
+        pending.proof = Proof::Asked(asked);
+        self.out.push(Output::Frame { conn, text });
+    }
+
     /// The user table has spoken.
     pub fn on_ha1(&mut self, conn: i32, found: Result<Option<String>, TableUnavailable>) {
-        let Some(index) = self.agent.pending.iter().position(|p| p.conn == conn) else {
+        let asks = |p: &Pending| p.conn == conn && !p.waits();
+        let Some(index) = self.agent.pending.iter().position(asks) else {
             return;
         };
         let pending = self.agent.pending.remove(index);
@@ -98,8 +164,11 @@ impl Step<'_> {
             }
             // one answer for an unknown DN and for a wrong password
             Ok(found) => {
-                let expected = found.unwrap_or_default();
-                if pending.ha1.matches(&expected) {
+                let right = match &pending.proof {
+                    Proof::Answer(answer) => answer.matches(found.as_deref()),
+                    _ => pending.ha1.matches(&found.unwrap_or_default()),
+                };
+                if right {
                     self.establish(pending);
                 } else {
                     self.registration_failed(conn, &pending.request, 403, "Forbidden");
@@ -133,7 +202,7 @@ impl Step<'_> {
             let pending = self.agent.pending.remove(index);
             if (200..300).contains(&code) {
                 self.bound_until(message, pending.expires);
-                self.agent.upstream.ha1 = pending.ha1;
+                self.keep_secret(&pending);
                 self.agent.upstream.next_hop = pending.next_hop;
                 if self.agent.sessions.is_empty() {
                     self.agent.upstream.refresh_at = self.now;
@@ -142,33 +211,26 @@ impl Step<'_> {
             return;
         }
         match code {
+            200..=299 if self.config.tokens && !self.agent.pending[index].was_checked() => {
+                // The registrar may trust this server for the sake of tokens; then it asks nobody, and what it grants says
+                // nothing of this browser.
+                let pending = self.agent.pending.remove(index);
+                self.bound_until(message, pending.expires);
+                self.agent.upstream.next_hop = pending.next_hop;
+                if self.agent.sessions.is_empty() {
+                    self.agent.upstream.refresh_at = self.now;
+                }
+                let reason = "the registrar has not checked the password";
+                self.registration_failed(pending.conn, &pending.request, 403, reason);
+            }
             200..=299 => {
                 let mut pending = self.agent.pending.remove(index);
                 pending.expires = self.bound_until(message, pending.expires);
-                self.agent.upstream.ha1 = pending.ha1.clone();
+                self.keep_secret(&pending);
                 self.agent.upstream.next_hop = pending.next_hop.clone();
                 self.establish(pending);
             }
-            401 | 407 if pending.answered < MAX_ANSWERS => {
-                let challenge = message.and_then(strongest_challenge);
-                let stale = challenge.as_ref().is_some_and(|c| c.stale);
-                let again = pending.answered == 0 || stale;
-                match challenge {
-                    Some(challenge) if again => {
-                        keep_ha1(
-                            &mut self.agent.pending[index],
-                            &self.agent.dn.clone(),
-                            &challenge.realm,
-                        );
-                        self.agent.upstream.challenge = Some(challenge);
-                        self.agent.upstream.nonce_count = 0;
-                        self.agent.pending[index].answered += 1;
-                        self.pending_register(index);
-                    }
-                    _ => self.give_up(index, 403, "Forbidden"),
-                }
-            }
-            401 | 407 => self.give_up(index, 403, "Forbidden"),
+            401 | 407 => self.on_pending_challenged(index, code, message),
             423 => {
                 let min = message.and_then(sip::min_expires).unwrap_or(0);
                 if min > self.agent.pending[index].expires && min <= 86_400 {
@@ -184,9 +246,60 @@ impl Step<'_> {
         }
     }
 
-    fn give_up(&mut self, index: usize, code: u16, reason: &str) {
+    fn on_pending_challenged(&mut self, index: usize, code: u16, message: Option<&Message<'_>>) {
+        let asked = |step: &Self| {
+            let deadline = step.now + REGISTER_WAIT;
+            Asked::by(message?, code, "REGISTER", &step.registrar(), deadline)
+        };
+        let pending = &self.agent.pending[index];
+        match &pending.proof {
+            Proof::Password => {
+                let challenge = message.and_then(strongest_challenge);
+                let stale = challenge.as_ref().is_some_and(|c| c.stale);
+                let again = pending.answered == 0 || stale && pending.answered < MAX_ANSWERS;
+                match challenge {
+                    Some(challenge) if again => {
+                        let pending = &mut self.agent.pending[index];
+                        keep_ha1(pending, &self.agent.dn, &challenge.realm);
+                        pending.answered += 1;
+                        self.agent.upstream.challenge = Some(challenge);
+                        self.agent.upstream.nonce_count = 0;
+                        self.pending_register(index);
+                    }
+                    _ => self.give_up(index, 403, "Forbidden"),
+                }
+            }
+            Proof::Token => {
+                let reason = "the registrar asks for a password: it has to trust this server";
+                self.give_up(index, 403, reason);
+            }
+            Proof::Nothing => match asked(self) {
+                Some(asked) => self.challenge_pending(index, asked),
+                None => {
+                    let reason = "the registrar asks for what a browser cannot answer";
+                    self.give_up(index, 403, reason);
+                }
+            },
+            Proof::Line(_) => match asked(self).filter(Asked::stale) {
+                Some(asked) => self.challenge_pending(index, asked),
+                None => self.give_up(index, 403, "Forbidden"),
+            },
+            Proof::Asked(_) | Proof::Answer(_) => self.give_up(index, 403, "Forbidden"),
+        }
+    }
+
+    /// Keeps the HA1 that the registrar accepted. One who answered a challenge by himself brings none; then that of another
+    /// browser of the agent still serves.
+    fn keep_secret(&mut self, pending: &Pending) {
+        if !pending.ha1.is_empty() {
+            self.agent.upstream.ha1 = pending.ha1.clone();
+        }
+    }
+
+    pub fn give_up(&mut self, index: usize, code: u16, reason: &str) {
         let pending = self.agent.pending.remove(index);
-        if pending.conn != GONE {
+        // one that waits for its browser has had its outcome
+        if pending.conn != GONE && !pending.waits() {
             self.registration_failed(pending.conn, &pending.request, code, reason);
         }
     }
@@ -202,19 +315,27 @@ impl Step<'_> {
                 up.refresh_at = 0;
             }
             200..=299 => {
+                up.asking.settle();
                 let expires = self.config.expires;
                 self.bound_until(message, expires);
             }
-            401 | 407 if up.answered < MAX_ANSWERS => match message.and_then(strongest_challenge) {
-                Some(challenge) if challenge.stale || up.answered == 0 => {
-                    up.challenge = Some(challenge);
-                    up.nonce_count = 0;
-                    up.answered += 1;
-                    self.own_register(removing);
+            401 | 407 => {
+                let again =
+                    |c: &Challenge| up.answered == 0 || c.stale && up.answered < MAX_ANSWERS;
+                let challenge = message.and_then(|m| answerable(m, &up.ha1)).filter(again);
+                match challenge {
+                    Some(challenge) => {
+                        up.challenge = Some(challenge);
+                        up.nonce_count = 0;
+                        up.answered += 1;
+                        self.own_register(removing);
+                    }
+                    // nobody is left who could be asked
+                    None if removing => self.binding_refused(true),
+                    None => self.refresh_challenged(code, message),
                 }
-                _ => self.binding_refused(removing),
-            },
-            401 | 403 | 404 | 407 => self.binding_refused(removing),
+            }
+            403 | 404 => self.binding_refused(removing),
             _ if removing => {
                 // nobody there to take it: the registrar forgets the binding by itself
                 up.bound = false;
@@ -224,10 +345,26 @@ impl Step<'_> {
         }
     }
 
+    /// A refresh could not be made now. It is tried again while the binding lasts; then the browsers that are there are told.
+    pub fn refresh_later(&mut self) {
+        let there = self.agent.sessions.iter().any(Session::attached);
+        let up = &mut self.agent.upstream;
+        let left = up.expires_at.saturating_sub(self.now);
+        if left == 0 && there {
+            return self.binding_refused(false);
+        }
+        up.asking.rounds = 0;
+        up.refresh_at = match left {
+            0 => self.now + REFRESH_RETRY,
+            _ => self.now + (left / 2).clamp(1_000, REFRESH_RETRY),
+        };
+    }
+
     /// The registrar no longer takes the agent's secret.
-    fn binding_refused(&mut self, removing: bool) {
+    pub fn binding_refused(&mut self, removing: bool) {
         self.agent.upstream.bound = false;
         self.agent.upstream.refresh_at = 0;
+        self.agent.upstream.asking.settle();
         if !removing {
             while !self.agent.sessions.is_empty() {
                 self.drop_session(0, UnregisterReason::Expired, EndReason::SessionExpired);
@@ -244,152 +381,12 @@ impl Step<'_> {
             .unwrap_or(asked);
         let up = &mut self.agent.upstream;
         up.bound = true;
+        up.asking.missed = false;
         let span = u64::from(granted) * 1000;
         up.expires_at = self.now + span;
         // early enough for one retry
         up.refresh_at = self.now + (span * 4 / 5).min(span.saturating_sub(5_000)).max(1_000);
         granted
-    }
-
-    /// The `register` is granted: a session begins (or the one on this connection goes on).
-    fn establish(&mut self, pending: Pending) {
-        self.agent.display_name.clone_from(&pending.display_name);
-        let session = match self.agent.session_on(pending.conn) {
-            Some(session) => session,
-            None => {
-                if self.agent.sessions.len() >= self.config.max_sessions
-                    && !self.make_room(&pending)
-                {
-                    return;
-                }
-                let token = self.random_text(22);
-                let number = self.agent.next_session;
-                self.agent.next_session += 1;
-                self.agent.sessions.push(Session {
-                    number,
-                    token,
-                    conn: Some(pending.conn),
-                    addr: pending.addr,
-                    display_name: String::new(),
-                    detached_at: 0,
-                    missed_from: 0,
-                    expires: 0,
-                    expires_at: 0,
-                    next_event: 1,
-                    outcomes: Default::default(),
-                    journal: Default::default(),
-                });
-                self.agent.sessions.len() - 1
-            }
-        };
-        let s = &mut self.agent.sessions[session];
-        s.display_name = pending.display_name;
-        s.expires = pending.expires;
-        self.renew(session);
-        self.out.push(Output::Count(Counter::Registered));
-        self.registered(session, &pending.request);
-    }
-
-    /// Room for one more session; false if the new one was refused instead.
-    fn make_room(&mut self, pending: &Pending) -> bool {
-        let idle = |s: &Session, step: &Self| {
-            !step
-                .agent
-                .calls
-                .iter()
-                .any(|c| c.session == Some(s.number) && c.state.live())
-        };
-        let candidate = match self.config.over_limit {
-            OverLimit::Refuse => None,
-            // one whose browser is away first, then the oldest; never one that has a call
-            OverLimit::Replace => {
-                let sessions = &self.agent.sessions;
-                sessions
-                    .iter()
-                    .position(|s| !s.attached() && idle(s, self))
-                    .or_else(|| sessions.iter().position(|s| idle(s, self)))
-            }
-        };
-        match candidate {
-            Some(session) => {
-                let conn = self.agent.sessions[session].conn;
-                self.drop_session(
-                    session,
-                    UnregisterReason::Replaced,
-                    EndReason::SessionExpired,
-                );
-                if let Some(conn) = conn {
-                    self.out.push(Output::Close {
-                        conn,
-                        status: 1000,
-                        reason: "replaced by another session",
-                    });
-                }
-                true
-            }
-            None => {
-                let reason = "max_sessions_per_agent is reached";
-                self.registration_failed(pending.conn, &pending.request, 403, reason);
-                false
-            }
-        }
-    }
-
-    /// The same browser is back, on another connection.
-    fn resume(
-        &mut self,
-        session: usize,
-        conn: i32,
-        addr: Option<IpAddr>,
-        id: &str,
-        wanted: &Register,
-    ) {
-        let s = &mut self.agent.sessions[session];
-        if let Some(old) = s.conn.filter(|old| *old != conn) {
-            self.out.push(Output::Close {
-                conn: old,
-                status: 1000,
-                reason: "resumed on another connection",
-            });
-        }
-        // what it has seen it says itself; a client that does not gets what was never sent
-        let from = match wanted.last {
-            Some(last) => last + 1,
-            None if s.attached() => s.next_event,
-            None => s.missed_from,
-        };
-        s.conn = Some(conn);
-        s.addr = addr;
-        s.detached_at = 0;
-        if let Some(name) = &wanted.display_name {
-            s.display_name.clone_from(name);
-        }
-        self.renew(session);
-        self.out.push(Output::Count(Counter::Resumed));
-        self.registered(session, id);
-        let missed: Vec<String> = self.agent.sessions[session]
-            .journal
-            .iter()
-            .filter(|(number, _, _)| *number >= from)
-            .map(|(_, _, text)| text.clone())
-            .collect();
-        for text in missed {
-            self.out.push(Output::Frame { conn, text });
-        }
-    }
-
-    fn registered(&mut self, session: usize, id: &str) {
-        let s = &self.agent.sessions[session];
-        let message = ServerMessage::Registered {
-            dn: self.agent.dn.clone(),
-            expires: s.expires,
-            server: self.config.server_name.clone(),
-            session: Secret::new(s.token.clone()),
-            protocol: protocol::VERSION,
-            ice_servers: Vec::new(),
-            calls: self.snapshot(s.number),
-        };
-        self.note(session, id, &message);
     }
 
     pub fn registration_failed(&mut self, conn: i32, id: &str, code: u16, reason: &str) {
@@ -402,155 +399,17 @@ impl Step<'_> {
         self.out.push(Output::Frame { conn, text });
     }
 
-    /// Every message shows that the browser is alive.
-    pub fn renew(&mut self, session: usize) {
-        let s = &mut self.agent.sessions[session];
-        s.expires_at = self.now + u64::from(s.expires) * 1000;
-        s.forget(self.now.saturating_sub(2 * self.config.resume_grace));
-    }
-
-    pub fn unregister(&mut self, session: usize, id: &str) {
-        let number = self.agent.sessions[session].number;
-        self.end_calls_of(number, End::new(EndReason::NormalClearing));
-        let message = ServerMessage::Unregistered {
-            dn: self.agent.dn.clone(),
-            reason: UnregisterReason::Requested,
-        };
-        self.note(session, id, &message);
-        self.agent.sessions.remove(session);
-        self.after_session();
-    }
-
-    /// Ends a session from the server's side. A browser that is there is told.
-    pub fn drop_session(&mut self, session: usize, reason: UnregisterReason, calls_end: EndReason) {
-        let number = self.agent.sessions[session].number;
-        self.end_calls_of(number, End::new(calls_end));
-        if self.agent.sessions[session].attached() {
-            let dn = self.agent.dn.clone();
-            self.event(session, &ServerMessage::Unregistered { dn, reason });
-        }
-        self.agent.sessions.remove(session);
-        self.after_session();
-    }
-
-    /// The connection is gone: its session waits for the browser to come back.
-    pub fn on_closed(&mut self, conn: i32) {
-        // one whose REGISTER is under way waits for its reply
-        self.agent.pending.retain(|p| p.conn != conn || p.cseq != 0);
-        for pending in self.agent.pending.iter_mut().filter(|p| p.conn == conn) {
-            pending.conn = GONE;
-        }
-        if let Some(session) = self.agent.session_on(conn) {
-            let s = &mut self.agent.sessions[session];
-            s.conn = None;
-            s.detached_at = self.now;
-            s.missed_from = s.next_event;
-        }
-        self.next_register();
-    }
-
-    /// The connection was gone before anybody had noticed: what was sent on it counts as missed.
-    pub fn on_unsent(&mut self, conn: i32, text: &str) {
-        self.on_closed(conn);
-        for s in self.agent.sessions.iter_mut().filter(|s| !s.attached()) {
-            if let Some((number, _, _)) = s.journal.iter().find(|(_, _, sent)| sent == text) {
-                s.missed_from = s.missed_from.min(*number);
-            }
-        }
-    }
-
-    pub fn on_restarted(&mut self) {
-        self.agent.pending.clear();
-        let up = &mut self.agent.upstream;
-        up.in_flight = 0;
-        if up.bound && up.refresh_at == 0 {
-            up.refresh_at = self.now;
-        }
-        for s in &mut self.agent.sessions {
-            if s.conn.take().is_some() {
-                s.detached_at = self.now;
-                s.missed_from = s.next_event;
-            }
-        }
-        self.calls_after_restart();
-    }
-
-    pub fn on_tick(&mut self) {
-        self.tick_calls();
-        let mut session = 0;
-        while session < self.agent.sessions.len() {
-            let s = &self.agent.sessions[session];
-            let (over, lost) = if s.attached() {
-                (s.expires_at <= self.now, false)
-            } else {
-                (s.detached_at + self.config.resume_grace <= self.now, true)
-            };
-            if !over {
-                session += 1;
-                continue;
-            }
-            if lost {
-                self.out.push(Output::Count(Counter::SessionsLost));
-            }
-            self.drop_session(
-                session,
-                UnregisterReason::Expired,
-                EndReason::SessionExpired,
-            );
-        }
-        let now = self.now;
-        while let Some(index) = self.agent.pending.iter().position(|p| p.deadline <= now) {
-            self.give_up(index, 408, "the registrar does not answer");
-        }
-        self.next_register();
-    }
-
-    fn session_with_token(&self, token: &Secret) -> Option<usize> {
-        // every session is compared, each in constant time
-        let given = token.expose().as_bytes();
-        let mut found = None;
-        for (index, s) in self.agent.sessions.iter().enumerate() {
-            if bool::from(s.token.as_bytes().ct_eq(given)) {
-                found = Some(index);
-            }
-        }
-        found
-    }
-
-    fn end_calls_of(&mut self, number: u32, end: End) {
-        // with the last browser go the calls that ring in all of them
-        let last = self.agent.sessions.len() == 1;
-        while let Some(call) = self
-            .agent
-            .calls
-            .iter()
-            .position(|c| (last || c.session == Some(number)) && c.state.live())
-        {
-            self.hang_up(call, end, 480, None);
-        }
-    }
-
-    /// A session has gone; with the last one goes the binding.
-    fn after_session(&mut self) {
-        if self.agent.sessions.is_empty() {
-            if self.agent.upstream.bound {
-                self.agent.upstream.refresh_at = self.now;
-            }
-            self.next_register();
-        }
-    }
-
     /// Sends the next REGISTER that waits. One at a time: RFC 3261, section 10.2, forbids a second one before the first
     /// has its final reply.
-    fn next_register(&mut self) {
+    pub fn next_register(&mut self) {
         if self.config.register_mode == RegisterMode::Local
             || self.agent.upstream.in_flight != 0
             || self.agent.pending.iter().any(|p| p.cseq != 0)
         {
             return;
         }
-        if !self.agent.pending.is_empty() {
-            return self.pending_register(0);
+        if let Some(index) = self.agent.pending.iter().position(|p| !p.waits()) {
+            return self.pending_register(index);
         }
         let up = &self.agent.upstream;
         if up.bound && up.refresh_at != 0 && up.refresh_at <= self.now {
@@ -572,9 +431,18 @@ impl Step<'_> {
         if !realm.is_empty() {
             keep_ha1(pending, &self.agent.dn, &realm);
         }
-        let (expires, ha1) = (pending.expires, pending.ha1.clone());
-        let next_hop = pending.next_hop.clone();
-        let cseq = self.send_register(expires, &ha1, next_hop);
+        let ha1 = pending.ha1.clone();
+        let line = match &pending.proof {
+            Proof::Line(line) => line.clone(),
+            // a registrar that may trust us has to ask by itself, or it would not be known whether it has checked anything
+            Proof::Password if pending.answered > 0 || !self.config.tokens => {
+                self.register_authorization(&ha1)
+            }
+            _ => String::new(),
+        };
+        let pending = &self.agent.pending[index];
+        let (expires, next_hop) = (pending.expires, pending.next_hop.clone());
+        let cseq = self.send_register(expires, &line, next_hop);
         self.agent.pending[index].cseq = cseq;
     }
 
@@ -582,20 +450,42 @@ impl Step<'_> {
         let expires = if removing { 0 } else { self.config.expires };
         let ha1 = self.agent.upstream.ha1.clone();
         let next_hop = self.agent.upstream.next_hop.clone();
-        let cseq = self.send_register(expires, &ha1, next_hop);
+        let by_browser = self.agent.upstream.asking.line.take();
+        self.agent.upstream.asking.answering = by_browser.is_some();
+        let line = by_browser.unwrap_or_else(|| self.register_authorization(&ha1));
+        let cseq = self.send_register(expires, &line, next_hop);
         let up = &mut self.agent.upstream;
+        if removing {
+            // nobody is left to answer
+            up.asking.asked = None;
+        }
         up.in_flight = cseq;
         up.removing = removing;
         up.refresh_at = 0;
     }
 
-    fn send_register(&mut self, expires: u32, ha1: &Ha1, next_hop: Option<String>) -> u32 {
+    /// Request-URI of every REGISTER.
+    pub fn registrar(&self) -> String {
+        format!("sip:{}", self.config.domain)
+    }
+
+    fn register_authorization(&mut self, ha1: &Ha1) -> String {
+        let uri = self.registrar();
+        self.authorization("REGISTER", &uri, ha1, "Authorization")
+    }
+
+    /// A REGISTER; `authorization` is a header line or empty.
+    fn send_register(
+        &mut self,
+        expires: u32,
+        authorization: &str,
+        next_hop: Option<String>,
+    ) -> u32 {
         if self.agent.upstream.call_id.is_empty() {
             self.agent.upstream.call_id = self.random_text(16);
             self.agent.upstream.tag = self.random_text(10);
         }
-        let uri = format!("sip:{}", self.config.domain);
-        let authorization = self.authorization("REGISTER", &uri, ha1, "Authorization");
+        let uri = self.registrar();
         let contact = self.contact_uri();
         let own = self.name_addr("");
         let next_hop = next_hop.unwrap_or_else(|| self.config.next_hop.clone());
@@ -657,12 +547,24 @@ fn keep_ha1(pending: &mut Pending, dn: &str, realm: &str) {
     }
 }
 
-/// The challenge to answer among those of a 401 or 407 (RFC 8760, section 2.4: the strongest that we know).
+/// The challenge that an HA1 is to answer among those of a 401 or 407 (RFC 8760, section 2.4: the strongest that we know).
 pub(crate) fn strongest_challenge(message: &Message<'_>) -> Option<Challenge> {
-    let challenges: Vec<Challenge> = message
-        .headers("WWW-Authenticate")
-        .chain(message.headers("Proxy-Authenticate"))
-        .filter_map(|value| Challenge::parse(&value).ok())
-        .collect();
+    let challenges: Vec<Challenge> = challenges(message).collect();
     sip::choose(&challenges).cloned()
+}
+
+impl Pending {
+    /// Is it the browser's turn, to answer a challenge?
+    fn waits(&self) -> bool {
+        matches!(self.proof, Proof::Asked(_))
+    }
+
+    /// Has somebody looked at what the browser has shown, if the registrar grants it?
+    fn was_checked(&self) -> bool {
+        match self.proof {
+            Proof::Password => self.answered > 0,
+            Proof::Token | Proof::Line(_) => true,
+            Proof::Nothing | Proof::Asked(_) | Proof::Answer(_) => false,
+        }
+    }
 }

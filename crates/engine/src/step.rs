@@ -215,7 +215,7 @@ impl Step<'_> {
         let since = |at: u64| at.saturating_sub(call.started_at);
         CallRecord {
             id: call.id.clone(),
-            sip_call_id: call.dialog.call_id.clone(),
+            sip_call_id: call.leg.dialog.call_id.clone(),
             dn: self.agent.dn.clone(),
             direction: call.direction,
             from,

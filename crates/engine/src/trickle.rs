@@ -7,13 +7,13 @@ use rtc_json_sdp as sdp;
 use rtc_json_sip::{split_list, Message};
 
 use crate::browser::no_call;
-use crate::call::in_dialog;
-use crate::io::{Handle, Output, Purpose};
-use crate::model::State;
+use crate::config::Trickle;
+use crate::model::{InDialog, State, Want};
 use crate::step::Step;
 
 /// Says that we take candidates in INFO (RFC 8840, section 3, and RFC 6086, section 4.2.1).
-pub(crate) const SUPPORTED: &str = "Supported: trickle-ice\r\nRecv-Info: trickle-ice\r\n";
+pub(crate) const SUPPORTED: &str =
+    "Supported: trickle-ice, timer, replaces\r\nRecv-Info: trickle-ice\r\n";
 /// Candidates kept for a call whose far side cannot take them yet; a browser has some ten.
 const MAX_CANDIDATES: usize = 32;
 
@@ -22,6 +22,17 @@ pub(crate) fn takes(message: &Message<'_>) -> bool {
     message
         .headers("Supported")
         .any(|value| split_list(&value).any(|tag| tag.eq_ignore_ascii_case("trickle-ice")))
+}
+
+/// Does the far side show no address that a browser could send to? (The placeholder counts as none, RFC 8839 allows it; a name
+/// of mDNS means something in its own network only.)
+fn hides(remote: &str) -> bool {
+    let shown = sdp::candidates(remote).lines;
+    !shown.lines().any(|line| {
+        line.starts_with("a=candidate:")
+            && !line.contains(" 0.0.0.0 9 ")
+            && !line.contains(".local ")
+    })
 }
 
 impl Step<'_> {
@@ -41,63 +52,58 @@ impl Step<'_> {
             return self.note(session, id, &no_call(call_id).to_message(id));
         };
         let c = &mut self.agent.calls[call];
-        if c.trickle == Some(false) || c.candidates.len() >= MAX_CANDIDATES {
+        if c.leg.candidates.len() >= MAX_CANDIDATES {
             return;
         }
         let line = candidate.map(|c| c.candidate).unwrap_or_default();
         if line.is_empty() || line.starts_with("candidate:") {
-            c.candidates.push(line);
+            c.leg.candidates.push(line);
             self.send_candidates(call);
         }
     }
 
-    /// Sends the candidates that wait, in one INFO at a time and only in an established dialog.
+    /// Sends the candidates that wait, in one request at a time and only in an established dialog.
     pub fn send_candidates(&mut self, call: usize) {
         let c = &mut self.agent.calls[call];
-        if c.trickle == Some(false) {
-            c.candidates.clear();
-        }
-        if c.trickle != Some(true)
-            || c.state != State::Established
-            || c.trickle_cseq != 0
-            || c.candidates.is_empty()
-        {
+        let under_way = |purpose: InDialog| c.leg.sent.iter().any(|s| s.purpose == purpose);
+        if c.state != State::Established || under_way(InDialog::Trickle) {
             return;
         }
-        let candidates = std::mem::take(&mut c.candidates);
-        let Some(body) = sdp::fragment(&c.local_sdp, &candidates) else {
+        let info = c.leg.trickle == Some(true);
+        let by_info = match self.config.trickle {
+            Trickle::Off => None,
+            Trickle::Info => info.then_some(true),
+            Trickle::Update => c.leg.takes_update.then_some(false),
+            Trickle::Auto if info => Some(true),
+            Trickle::Auto => (c.leg.takes_update && hides(&c.leg.remote_sdp)).then_some(false),
+        };
+        if by_info.is_none() {
+            c.leg.candidates.clear();
+        }
+        if c.leg.candidates.is_empty() {
+            return;
+        }
+        if by_info == Some(false) {
+            if !c.wants.contains(&Want::Candidates) {
+                c.wants.push_back(Want::Candidates);
+            }
+            return self.next_offer(call);
+        }
+        let candidates = std::mem::take(&mut c.leg.candidates);
+        let Some(body) = sdp::fragment(&c.leg.local_sdp, &candidates) else {
             return;
         };
-        c.dialog.local_cseq += 1;
-        c.trickle_cseq = c.dialog.local_cseq;
         let headers = format!(
             "Info-Package: trickle-ice\r\nContent-Disposition: Info-Package\r\nContent-Type: {}\r\n",
             sdp::FRAGMENT_TYPE
         );
-        let handle = Handle {
-            dn: self.agent.dn.clone(),
-            purpose: Purpose::Trickle,
-            call: c.id.clone(),
-            cseq: c.trickle_cseq,
-        };
-        let info = in_dialog(&c.dialog, "INFO", &headers, body, handle);
-        self.out.push(Output::Request(Box::new(info)));
+        self.send_in_dialog(call, InDialog::Trickle, headers, body);
     }
 
     /// The INFO has its answer. A far side that refuses it gets no other; the call goes on in any case.
-    pub fn on_trickle_reply(&mut self, handle: &Handle, code: u16) {
-        let found = self
-            .agent
-            .calls
-            .iter()
-            .position(|c| c.id == handle.call && c.trickle_cseq == handle.cseq);
-        let (Some(call), 200..) = (found, code) else {
-            return;
-        };
-        let c = &mut self.agent.calls[call];
-        c.trickle_cseq = 0;
+    pub fn on_trickle_reply(&mut self, call: usize, code: u16) {
         if code >= 300 {
-            c.trickle = Some(false);
+            self.agent.calls[call].leg.trickle = Some(false);
         }
         self.send_candidates(call);
     }
@@ -110,7 +116,7 @@ impl Step<'_> {
         let Ok(text) = std::str::from_utf8(message.body()) else {
             return;
         };
-        if !is_fragment || !self.agent.calls[call].state.live() {
+        if !is_fragment || !self.agent.calls[call].live() {
             return;
         }
         for trickled in sdp::trickled(text).into_iter().take(MAX_CANDIDATES) {

@@ -454,6 +454,111 @@ fn a_hold_of_the_far_side_is_answered_here() {
 }
 
 #[test]
+fn two_notifies_that_come_at_once_may_be_taken_the_wrong_way_round() {
+    let (mut w, call, _, tag) = ringing();
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
+    w.far_request(&in_dialog("ACK", 1, &tag, ""));
+    w.frames(1);
+    w.replies();
+    w.send(1, "transfer", json!({ "callId": call, "to": "1004" }), "t1");
+    let refer = w.request();
+    assert_eq!(refer.method, "REFER");
+    w.far_reply(&refer, 202, "far1", "", "");
+    assert_eq!(w.types(1), ["ack", "transferProgress"]);
+    let mut notify = |cseq: u32, state: &str, code: &str| {
+        let body = format!("SIP/2.0 {code}\r\n");
+        let text = in_dialog("NOTIFY", cseq, &tag, &body)
+            .replace("application/sdp", "message/sipfrag;version=2.0")
+            .replace(
+                "Content-Type",
+                &format!("Event: refer\r\nSubscription-State: {state}\r\nContent-Type"),
+            );
+        w.far_request(&text);
+        let replies: Vec<u16> = w.replies().iter().map(|r| r.code).collect();
+        let states: Vec<String> = w
+            .frames(1)
+            .iter()
+            .filter(|f| f["type"] == "transferProgress")
+            .map(|f| f["payload"]["state"].as_str().unwrap().to_owned())
+            .collect();
+        (replies, states.join(" "))
+    };
+    assert_eq!(
+        notify(3, "active", "180 Ringing"),
+        (vec![200], "ringing".to_owned())
+    );
+    assert_eq!(
+        notify(2, "active", "100 Trying"),
+        (vec![200], String::new())
+    );
+    assert_eq!(
+        notify(4, "terminated;reason=noresource", "200 OK"),
+        (vec![200], "completed".to_owned())
+    );
+}
+
+#[test]
+fn a_cancel_reaches_a_ringing_call_after_an_update() {
+    let (mut w, _, _, tag) = ringing();
+    w.replies();
+    w.far_request(&in_dialog("UPDATE", 2, &tag, ""));
+    assert_eq!(w.reply().code, 200);
+    w.far_request(&in_dialog("CANCEL", 1, "", ""));
+    let codes: Vec<u16> = w.replies().iter().map(|r| r.code).collect();
+    assert_eq!(codes, [200, 487]);
+}
+
+#[test]
+fn a_browser_is_shown_no_direction() {
+    let (mut w, call, _, tag) = ringing();
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
+    w.far_request(&in_dialog("ACK", 1, &tag, ""));
+    w.frames(1);
+    w.replies();
+    // other media and a hold in one
+    let moved = ANSWER
+        .replace("a=sendrecv", "a=sendonly")
+        .replace("a=ice-ufrag:", "a=ice-ufrag:new")
+        .replace("a=setup:active", "a=setup:actpass");
+    w.far_request(&invite(2, &tag, &moved));
+    let asked = w.frame(1);
+    assert_eq!(asked["payload"]["answerNeeded"], true);
+    let offer = asked["payload"]["sdp"].as_str().unwrap();
+    assert!(offer.contains("a=sendrecv") && !offer.contains("a=sendonly"));
+    w.replies();
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a2",
+    );
+    let ok = w.reply();
+    assert_eq!(ok.code, 200);
+    assert!(ok.body.contains("a=recvonly"), "{}", ok.body);
+    let frames = w.frames(1);
+    assert_eq!(frames[0]["type"], "ack");
+    assert_eq!(frames[1]["payload"]["remoteHold"], true);
+    w.far_request(&in_dialog("ACK", 2, &tag, ""));
+    // only the direction comes back: nothing for the browser to do
+    let back = moved.replace("a=sendonly", "a=sendrecv");
+    w.far_request(&invite(3, &tag, &back));
+    assert!(w.reply().body.contains("a=sendrecv"));
+    let update = w.frame(1);
+    assert_eq!(update["payload"]["remoteHold"], false);
+    assert!(update["payload"].get("sdp").is_none());
+}
+
+#[test]
 fn strangers_get_481() {
     let mut w = registered();
     for method in ["BYE", "INFO", "UPDATE", "CANCEL"] {
@@ -580,7 +685,7 @@ const CANDIDATE: &str = "candidate:1 1 udp 2113937151 192.0.2.1 50000 typ host";
 fn candidates_go_to_a_far_side_that_takes_them_one_info_at_a_time() {
     let mut w = registered();
     let (call, invite) = w.call(1, "c1");
-    assert!(invite.headers.contains("Supported: trickle-ice\r\n"));
+    assert!(invite.headers.contains("Supported: trickle-ice, "));
     let send = |w: &mut World, line: &str, id: &str| {
         let candidate = json!({ "candidate": line, "sdpMid": "0", "sdpMLineIndex": 0 });
         w.send(
@@ -652,7 +757,7 @@ fn candidates_never_go_to_one_that_does_not() {
         "i1",
     );
     assert!(w.requests().is_empty());
-    assert!(w.agent.calls[0].candidates.is_empty());
+    assert!(w.agent.calls[0].leg.candidates.is_empty());
 }
 
 #[test]

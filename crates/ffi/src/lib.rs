@@ -17,6 +17,7 @@ mod rpc;
 mod runtime;
 mod settings;
 mod stats;
+mod tokens;
 
 use std::ffi::c_char;
 use std::net::IpAddr;
@@ -137,6 +138,7 @@ unsafe fn start(host: &rtc_json_host_t, config: &rtc_json_config_t) -> Result<()
         host,
         config: settings.engine,
         limits: settings.limits,
+        tokens: settings.tokens,
         log_messages: settings.log_messages,
         arena,
         start: u64::from_le_bytes(start),

@@ -86,11 +86,7 @@ pub fn calls(runtime: &Runtime, sink: &Sink<'_>) -> i32 {
 pub fn hangup(runtime: &Runtime, call_id: &str) -> i32 {
     let mut owner = None;
     runtime.each_agent(|agent| {
-        if agent
-            .calls
-            .iter()
-            .any(|c| c.id == call_id && c.state.live())
-        {
+        if agent.calls.iter().any(|c| c.id == call_id && c.live()) {
             owner = Some(agent.dn.clone());
         }
     });
@@ -141,6 +137,15 @@ fn show_call(row: &Row<'_>, agent: &Agent, call: &Call, now: u64) {
         },
     );
     row.text(c"peer", &call.peer);
-    row.text(c"sipCallId", &call.dialog.call_id);
+    row.text(c"sipCallId", &call.leg.dialog.call_id);
+    row.number(c"hold", call.hold.into());
+    row.number(c"remoteHold", call.remote_hold.into());
+    row.number(c"muted", call.muted.into());
+    if let Some(recording) = call.recording {
+        row.text(c"recording", recording.as_str());
+    }
+    if let Some(moves) = &call.moves {
+        row.text(c"moves", moves);
+    }
     row.number(c"duration", call.duration(now));
 }

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::{Ha1Answer, Host, Level};
 use crate::stats::Stat;
+use crate::tokens::Tokens;
 
 /// Everything that a process needs; made before the fork and never changed.
 pub struct Runtime {
@@ -29,6 +30,8 @@ pub struct Runtime {
     pub config: engine::Config,
     /// Limits of messages.
     pub limits: Limits,
+    /// Checks tokens, if they are taken.
+    pub tokens: Option<Tokens>,
     /// Log each message?
     pub log_messages: bool,
     /// The records.
@@ -328,16 +331,25 @@ impl Runtime {
 
     /// Handles a parsed message of a browser.
     pub fn message(&self, conn: i32, addr: Option<IpAddr>, request: Request, event: Event) {
-        let is_register = matches!(request.message, protocol::ClientMessage::Register(_));
         let id = request.id.clone();
-        let dn = if is_register {
-            match self.claim(conn, &request) {
-                Ok(dn) => dn,
-                Err(error) => return self.answer(conn, &id, &error),
+        let mut token = None;
+        let (dn, is_register) = match &request.message {
+            protocol::ClientMessage::Register(register) => {
+                token = match self.verdict(register, &event) {
+                    Ok(verdict) => verdict,
+                    Err((code, reason)) => return self.not_registered(conn, &id, code, reason),
+                };
+                let subject = token.as_ref().and_then(|verdict| verdict.as_ref().ok());
+                let named = register.dn.as_ref().or(subject).cloned();
+                match self.claim(conn, &id, named) {
+                    Ok(dn) => (dn, true),
+                    Err(error) => return self.answer(conn, &id, &error),
+                }
             }
-        } else {
-            self.dn_of(conn)
+            _ => (self.dn_of(conn), false),
         };
+        let refused = token.as_ref().and_then(|verdict| verdict.as_ref().err());
+        let refused = refused.cloned();
         let unknown = || match engine::before_registration(&request) {
             Some(answer) => self.answer(conn, &id, &answer),
             None => self.answer(conn, &id, &failure(&id, 400, "Bad request", "dn expected")),
@@ -357,7 +369,7 @@ impl Runtime {
                 addr,
                 request: request.clone(),
                 next_hop,
-                token: None,
+                token,
             },
             Event::Refuse { code, reason } => Input::Refused {
                 conn,
@@ -366,17 +378,15 @@ impl Runtime {
                 reason,
             },
         };
-        match self.drive(&dn, input, is_register) {
+        match self.drive(&dn, input, is_register && refused.is_none()) {
             Ok(()) => {}
-            Err(Failed::NoAgent) => unknown(),
-            Err(Failed::Full) if is_register => self.answer(
-                conn,
-                &id,
-                &ServerMessage::RegistrationFailed {
-                    reason: "the server is full".to_owned(),
-                    code: 503,
-                },
-            ),
+            Err(Failed::NoAgent) => match refused {
+                Some(reason) => self.not_registered(conn, &id, 401, reason),
+                None => unknown(),
+            },
+            Err(Failed::Full) if is_register => {
+                self.not_registered(conn, &id, 503, "the server is full".to_owned());
+            }
             Err(Failed::Full) => self.answer(
                 conn,
                 &id,
@@ -388,13 +398,50 @@ impl Runtime {
         }
     }
 
-    /// Notes whose connection it is, before anything is done for it.
-    fn claim(&self, conn: i32, request: &Request) -> Result<String, Box<ServerMessage>> {
-        let protocol::ClientMessage::Register(register) = &request.message else {
-            return Ok(String::new());
+    /// What the token of a `register` comes to; none without one. With status and reason where nothing more is to be done.
+    fn verdict(
+        &self,
+        register: &protocol::Register,
+        event: &Event,
+    ) -> Result<Option<Result<String, String>>, (u16, String)> {
+        let Some(token) = &register.token else {
+            return Ok(None);
         };
-        let id = &request.id;
-        let Some(dn) = register.dn.clone() else {
+        if let Event::Refuse { code, reason } = event {
+            // whoever it is for: the script has spoken
+            return Err((*code, reason.clone()));
+        }
+        let Some(tokens) = &self.tokens else {
+            return Err((501, "tokens are not configured".to_owned()));
+        };
+        let file = tokens.file().display();
+        match tokens.look(Self::now()) {
+            None => {}
+            Some(Ok(count)) => self
+                .host
+                .log(Level::Info, &format!("jwt_keys: {count} keys in {file}")),
+            Some(Err(problem)) => self.host.log(
+                Level::Error,
+                &format!("jwt_keys: {file} cannot be used: {problem}; the keys of before stay"),
+            ),
+        }
+        match tokens.verdict(token, &self.limits, Self::unix_now()) {
+            // a session that is resumed needs no token; if there is none, the engine has the reason
+            Err(reason) if register.resume.is_none() || register.dn.is_none() => Err((401, reason)),
+            verdict => Ok(Some(verdict)),
+        }
+    }
+
+    /// Refuses a `register` without an agent.
+    fn not_registered(&self, conn: i32, id: &str, code: u16, reason: String) {
+        self.count(Stat::RegisterFailed);
+        let message = ServerMessage::RegistrationFailed { reason, code };
+        self.answer(conn, id, &message);
+    }
+
+    /// Notes whose connection it is, before anything is done for it.
+    fn claim(&self, conn: i32, id: &str, dn: Option<String>) -> Result<String, Box<ServerMessage>> {
+        let Some(dn) = dn else {
             let details = "payload.dn: expected a string";
             return Err(Box::new(failure(id, 400, "Bad request", details)));
         };
@@ -409,6 +456,10 @@ impl Runtime {
         if registered {
             let details = "this connection is registered for another DN: unregister first";
             return Err(Box::new(failure(id, 409, "Conflict", details)));
+        }
+        if !owner.is_empty() {
+            // a challenge that it never answered must not stay behind: else one connection leaves a record for every DN
+            let _gone = self.drive(&owner, Input::Closed { conn }, false);
         }
         self.with_connection(conn, |connection| connection.dn.clone_from(&dn))
             .map_err(|error| {

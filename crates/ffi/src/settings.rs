@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use rtc_json_api::token::Rules;
 use rtc_json_engine::{Config, DtmfMode, HeaderList, OverLimit, RegisterMode, Trickle};
 use rtc_json_protocol::Limits;
 use rtc_json_sdp::Policy;
 use rtc_json_sip::{valid_host_port, Uri};
 
 use crate::host::{rtc_json_config_t, text};
+use crate::tokens::{BadKeys, Tokens};
 
 /// A parameter that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +60,16 @@ pub enum BadSetting {
     /// The codec list.
     #[error("codecs: {0}")]
     Codecs(String),
+    /// The key file.
+    #[error(
+        "jwt_keys: {file} cannot be used: {problem}; write the path of a file with a JWKS or one public key in PEM"
+    )]
+    Keys {
+        /// Its path.
+        file: String,
+        /// What is wrong with it.
+        problem: BadKeys,
+    },
 }
 
 /// All parameters, checked.
@@ -66,6 +78,8 @@ pub struct Settings {
     pub engine: Config,
     /// For messages.
     pub limits: Limits,
+    /// Checks tokens, if they are taken.
+    pub tokens: Option<Tokens>,
     /// Where the arena lies.
     pub arena_path: PathBuf,
     /// Its size in bytes.
@@ -270,6 +284,13 @@ impl Settings {
         let headers_in = header_list("headers_in", &read(raw.headers_in))?;
         let headers_out = header_list("headers_out", &read(raw.headers_out))?;
         let trusted_peers = trusted(&read(raw.trusted_peers), &next_hop)?;
+        let leeway = range("jwt_leeway", raw.jwt_leeway.into(), 0, 300, "seconds")?;
+        let rules = Rules {
+            issuer: Some(read(raw.jwt_issuer)).filter(|text| !text.is_empty()),
+            audience: Some(read(raw.jwt_audience)).filter(|text| !text.is_empty()),
+            leeway: u64::try_from(leeway).unwrap_or_default(),
+        };
+        let tokens = key_file(read(raw.jwt_keys), rules)?;
         let ring = range("ring_timeout", raw.ring_timeout.into(), 5, 3600, "seconds")?;
         let unsigned = |n: i64| usize::try_from(n).unwrap_or_default();
         let seconds = |n: i64| u64::try_from(n).unwrap_or_default() * 1000;
@@ -277,6 +298,7 @@ impl Settings {
             engine: Config {
                 next_hop,
                 register_mode,
+                tokens: tokens.is_some(),
                 contact,
                 domain,
                 realm,
@@ -304,6 +326,7 @@ impl Settings {
                 max_frame: unsigned(max_frame),
                 dn_extra,
             },
+            tokens,
             arena_path,
             arena_size: u64::try_from(arena_size).unwrap_or_default() << 20,
             log_messages: raw.log_messages != 0,
@@ -381,6 +404,25 @@ fn trusted(list: &str, next_hop: &str) -> Result<Vec<IpNet>, BadSetting> {
                 })
             })
             .collect(),
+    }
+}
+
+fn key_file(file: String, rules: Rules) -> Result<Option<Tokens>, BadSetting> {
+    if file.is_empty() {
+        return Ok(None);
+    }
+    let path = PathBuf::from(&file);
+    if !path.is_absolute() {
+        // Kamailio leaves the folder that it was started in
+        return Err(BadSetting::Form {
+            name: "jwt_keys",
+            value: file,
+            instead: "a path from the root, as in /etc/kamailio/jwt-keys.json",
+        });
+    }
+    match Tokens::new(path, rules) {
+        Ok(tokens) => Ok(Some(tokens)),
+        Err(problem) => Err(BadSetting::Keys { file, problem }),
     }
 }
 

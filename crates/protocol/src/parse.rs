@@ -21,6 +21,15 @@ pub struct Limits {
     pub dn_extra: String,
 }
 
+impl Limits {
+    /// Is that text a DN, or a number that can be dialled?
+    pub fn allows_number(&self, text: &str) -> bool {
+        let allowed =
+            |c: char| c.is_ascii_alphanumeric() || (!c.is_control() && self.dn_extra.contains(c));
+        (1..=64).contains(&text.len()) && text.chars().all(allowed)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {

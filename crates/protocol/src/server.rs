@@ -234,14 +234,16 @@ pub enum ServerMessage {
 /// Writes a message as a text frame: exactly `type`, `payload` and `id`, in this order. `id` is the answered request's, or
 /// the server's own.
 pub fn encode(message: &ServerMessage, id: &str) -> String {
+    // room for most messages that carry no SDP
+    let mut text = Vec::with_capacity(192);
     // strings, numbers and maps with string keys always serialise, and writing to memory does not fail
-    let mut text = serde_json::to_string(message).unwrap_or_else(|_| unreachable!());
-    let id = serde_json::to_string(id).unwrap_or_else(|_| unreachable!());
-    text.truncate(text.len() - 1);
-    text.push_str(",\"id\":");
-    text.push_str(&id);
-    text.push('}');
-    text
+    serde_json::to_writer(&mut text, message).unwrap_or_else(|_| unreachable!());
+    // the brace that closes the message comes behind the id
+    text.pop();
+    text.extend_from_slice(b",\"id\":");
+    serde_json::to_writer(&mut text, id).unwrap_or_else(|_| unreachable!());
+    text.push(b'}');
+    String::from_utf8(text).unwrap_or_else(|_| unreachable!("serde_json writes UTF-8"))
 }
 
 /// An entry of the browsers' `RTCConfiguration.iceServers`.

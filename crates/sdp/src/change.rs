@@ -352,3 +352,39 @@ fn same_connection(old: Option<&str>, new: Option<&str>) -> bool {
 fn same_setup(old: Option<&str>, new: Option<&str>) -> bool {
     old == new || new == Some("actpass")
 }
+
+/// A later offer with further candidates: they stand behind those that the first accepted audio section with candidates has
+/// (or at its end), the version in `o=` is raised by one. `lines` are as browsers name them (`candidate:…`); what is not is
+/// left out, and so is what stands there already.
+pub fn with_candidates(last: &str, lines: &[String]) -> String {
+    let known = candidates(last).lines;
+    let fresh: String = lines
+        .iter()
+        .filter(|line| line.starts_with("candidate:") && !line.contains(char::is_control))
+        .map(|line| format!("a={line}\r\n"))
+        .filter(|line| !known.contains(line.as_str()))
+        .collect();
+    let mut out = String::with_capacity(last.len() + fresh.len() + 8);
+    let mut placed = fresh.is_empty();
+    let mut behind = false;
+    for line in Lines::new(last) {
+        let kind = Line::of(line);
+        let candidate = matches!(kind, Line::Candidate(_));
+        if behind && !candidate && !placed {
+            out.push_str(&fresh);
+            placed = true;
+        }
+        behind |= candidate;
+        match kind {
+            Line::Origin(value) => raised(&mut out, value),
+            _ => {
+                out.push_str(line);
+                out.push_str("\r\n");
+            }
+        }
+    }
+    if behind && !placed {
+        out.push_str(&fresh);
+    }
+    out
+}

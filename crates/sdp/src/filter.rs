@@ -4,7 +4,7 @@ use std::{fmt::Write, net::IpAddr};
 
 use crate::{
     error::Error,
-    line::{is_unspecified, Line, Lines},
+    line::{is_unspecified, words, Line, Lines},
     policy::Policy,
     scan::{is_dtls_srtp, is_strong, scan, Fate, Print, Scan, Section},
     Candidates, Direction, Filtered, Kind, Placement,
@@ -306,7 +306,7 @@ impl<'a> Writer<'a> {
 
     /// `a=group:BUNDLE` without the sections that are refused; nothing if none stays.
     fn bundle(&mut self, line: &str, tags: &str) {
-        let tags = || tags.split(' ').filter(|tag| !tag.is_empty());
+        let tags = || words(tags);
         if tags().all(|tag| self.scan.stays(tag)) {
             return self.line(line);
         }
@@ -331,13 +331,7 @@ impl<'a> Writer<'a> {
         match (kept, browser.map(|address| address.to_canonical())) {
             (Some(kept), _) if !kept.connection.is_empty() => self.out.push_str(&kept.connection),
             (_, Some(address)) => {
-                let family = match address {
-                    IpAddr::V4(_) => "IN IP4 ",
-                    IpAddr::V6(_) => "IN IP6 ",
-                };
-                self.out.push_str(family);
-                // writing to a String cannot fail
-                let _ = write!(self.out, "{address}");
+                self.address(address);
             }
             _ => self.out.push_str(value),
         }
@@ -357,19 +351,31 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn number(&mut self, n: u32) {
-        let mut digits = [0; 10];
-        let mut at = digits.len();
-        let mut rest = n;
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
+    fn address(&mut self, address: IpAddr) {
+        match address {
+            // nearly every browser, so without the formatting machinery
+            IpAddr::V4(address) => {
+                self.out.push_str("IN IP4 ");
+                for (at, part) in address.octets().into_iter().enumerate() {
+                    if at != 0 {
+                        self.out.push('.');
+                    }
+                    self.number(u32::from(part));
+                }
+            }
+            IpAddr::V6(address) => {
+                self.out.push_str("IN IP6 ");
+                // writing to a String cannot fail
+                let _ = write!(self.out, "{address}");
             }
         }
-        self.out.extend(digits[at..].iter().map(|&b| char::from(b)));
+    }
+
+    fn number(&mut self, n: u32) {
+        if n >= 10 {
+            self.number(n / 10);
+        }
+        self.out.push(char::from(b'0' + (n % 10) as u8));
     }
 
     #[inline]

@@ -24,7 +24,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use change::{candidates, direction, follow, only_direction_differs, with_direction};
+pub use change::{
+    candidates, direction, follow, only_direction_differs, with_candidates, with_direction,
+};
 pub use error::Error;
 pub use filter::{from_browser, from_sip};
 pub use fragment::{fragment, trickled, Trickled, FRAGMENT_TYPE};

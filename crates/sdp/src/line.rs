@@ -4,13 +4,15 @@ use std::net::IpAddr;
 
 use crate::Direction;
 
-/// The lines of a text, without their ends.
+/// The lines of a text, without their ends, and what the search for their ends saw of other control bytes.
 pub(crate) struct Lines<'a> {
     text: &'a str,
     /// Offset behind the end of the line that came last.
     pub end: usize,
-    /// How many lines ended with CRLF so far.
-    pub returns: usize,
+    /// A CR stood without its LF.
+    pub bare_return: bool,
+    /// There was a control byte that is neither a tab nor of a line end.
+    pub control: bool,
 }
 
 impl<'a> Lines<'a> {
@@ -18,7 +20,8 @@ impl<'a> Lines<'a> {
         Lines {
             text,
             end: 0,
-            returns: 0,
+            bare_return: false,
+            control: false,
         }
     }
 }
@@ -32,29 +35,41 @@ impl<'a> Iterator for Lines<'a> {
         if rest.is_empty() {
             return None;
         }
-        let at = line_feed(rest.as_bytes());
-        let line = &rest[..at];
-        self.end = (self.end + at + 1).min(self.text.len());
-        match line.strip_suffix('\r') {
-            Some(line) if at < rest.len() => {
-                self.returns += 1;
-                Some(line)
-            }
-            _ => Some(line),
+        let bytes = rest.as_bytes();
+        let mut at = 0;
+        loop {
+            at += control_byte(&bytes[at..]);
+            let end = match (bytes.get(at), bytes.get(at + 1)) {
+                (Some(b'\n'), _) => 1,
+                (Some(b'\r'), Some(b'\n')) => 2,
+                (None, _) => 0,
+                (Some(other), _) => {
+                    match other {
+                        b'\r' => self.bare_return = true,
+                        b'\t' => {}
+                        _ => self.control = true,
+                    }
+                    at += 1;
+                    continue;
+                }
+            };
+            self.end += at + end;
+            return Some(&rest[..at]);
         }
     }
 }
 
-/// Offset of the first LF, or the length. Eight bytes at a time: half of the cost of a filter is finding line ends, and
-/// most lines are too short for a search that has to be set up.
+/// Offset of the first control byte, or the length. Eight bytes at a time: a good part of a filter's cost is finding line
+/// ends, and most lines are too short for a search that has to be set up.
 #[inline]
-fn line_feed(bytes: &[u8]) -> usize {
+fn control_byte(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    const LF: u64 = ONES * b'\n' as u64;
-    // the lowest bit set marks the first LF among eight bytes
+    // the lowest bit set marks the first control byte among eight bytes: one below 32, or 127
     let marks = |eight: &[u8; 8]| {
-        let x = u64::from_le_bytes(*eight) ^ LF;
-        x.wrapping_sub(ONES) & !x & (ONES << 7)
+        let x = u64::from_le_bytes(*eight);
+        let del = x ^ (ONES * 0x7f);
+        let below = x.wrapping_sub(ONES * 32) & !x;
+        (below | del.wrapping_sub(ONES) & !del) & (ONES << 7)
     };
     let mut rest = bytes;
     let mut at = 0;
@@ -66,7 +81,10 @@ fn line_feed(bytes: &[u8]) -> usize {
         at += 8;
         rest = tail;
     }
-    at + rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len())
+    at + rest
+        .iter()
+        .position(u8::is_ascii_control)
+        .unwrap_or(rest.len())
 }
 
 /// A line, as far as a rule names it.
@@ -102,6 +120,22 @@ pub(crate) enum Line<'a> {
 }
 
 impl<'a> Line<'a> {
+    /// Does every rule leave such a line as it is, wherever it stands?
+    #[inline]
+    pub fn passes(&self) -> bool {
+        matches!(
+            self,
+            Line::Other
+                | Line::Origin(_)
+                | Line::Pwd(_)
+                | Line::Setup(_)
+                | Line::Fingerprint(_)
+                | Line::Mid(_)
+                | Line::RtcpMux
+                | Line::Direction(_)
+        )
+    }
+
     #[inline]
     pub fn of(line: &'a str) -> Line<'a> {
         let Some(value) = line.get(2..) else {
@@ -210,24 +244,33 @@ pub(crate) fn cut(text: &str, at: u8) -> (&str, &str) {
     }
 }
 
+/// The words of a text, divided by blanks.
+pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        rest = rest.trim_start_matches(' ');
+        let (word, behind) = cut(rest, b' ');
+        rest = behind;
+        (!word.is_empty()).then_some(word)
+    })
+}
+
 /// A leading payload type (RFC 3550: 0 to 127) and what follows it, which begins with a blank unless it is empty.
 #[inline]
 pub(crate) fn payload_type(text: &str) -> Option<(u8, &str)> {
     let bytes = text.as_bytes();
-    let digits = bytes
-        .iter()
-        .take(4)
-        .take_while(|b| b.is_ascii_digit())
-        .count();
-    let ends = bytes.get(digits).is_none_or(|&b| b == b' ');
-    // 007 is another word than 7, and nobody's payload type
-    if digits == 0 || digits > 3 || !ends || (digits > 1 && bytes[0] == b'0') {
-        return None;
+    let mut number = 0u8;
+    let mut digits = 0;
+    while let Some(digit @ b'0'..=b'9') = bytes.get(digits) {
+        // 007 is another word than 7, and nobody's payload type
+        if number == 0 && digits != 0 {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_add(digit - b'0')?;
+        digits += 1;
     }
-    let number = bytes[..digits]
-        .iter()
-        .fold(0u16, |n, b| n * 10 + u16::from(b - b'0'));
-    (number < 128).then(|| (number as u8, &text[digits..]))
+    let ends = bytes.get(digits).is_none_or(|&b| b == b' ');
+    (digits != 0 && ends && number < 128).then(|| (number, &text[digits..]))
 }
 
 /// Is the value of a `c=` line 0.0.0.0 or ::, which names no place?
@@ -235,7 +278,7 @@ pub(crate) fn is_unspecified(connection: &str) -> bool {
     if connection == "IN IP4 0.0.0.0" {
         return true;
     }
-    let Some(address) = connection.split(' ').filter(|w| !w.is_empty()).nth(2) else {
+    let Some(address) = words(connection).nth(2) else {
         return false;
     };
     cut(address, b'/')
@@ -246,10 +289,93 @@ pub(crate) fn is_unspecified(connection: &str) -> bool {
 
 /// Is the value of a candidate line that of the placeholder, whatever its foundation and priority?
 pub(crate) fn is_placeholder(candidate: &str) -> bool {
-    let mut words = candidate.split(' ').filter(|w| !w.is_empty()).skip(1);
+    let mut words = words(candidate).skip(1);
     words.next() == Some("1")
         && words.next().is_some_and(|w| w.eq_ignore_ascii_case("udp"))
         && words.next().is_some()
         && words.next() == Some("0.0.0.0")
         && words.next() == Some("9")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payload_types() {
+        for (text, expected) in [
+            ("0", Some((0, ""))),
+            ("8 PCMA/8000", Some((8, " PCMA/8000"))),
+            ("127", Some((127, ""))),
+            ("10  x", Some((10, "  x"))),
+            ("", None),
+            (" 1", None),
+            ("x", None),
+            ("1x", None),
+            ("-1", None),
+            ("00", None),
+            ("07", None),
+            ("007", None),
+            ("128", None),
+            ("256", None),
+            ("300", None),
+            ("99999999999999999999", None),
+            ("*", None),
+            ("1/2", None),
+        ] {
+            assert_eq!(payload_type(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_end_with_lf_and_the_rest_is_noted() {
+        let read = |text: &str| {
+            let mut lines = Lines::new(text);
+            let all: Vec<String> = lines.by_ref().map(str::to_owned).collect();
+            assert_eq!(lines.end, text.len());
+            (all, lines.bare_return, lines.control)
+        };
+        let lines = |all: &[&str]| {
+            all.iter()
+                .map(|line| (*line).to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(read(""), (vec![], false, false));
+        assert_eq!(
+            read("a\tb\r\nsixteen letters.\n\nend"),
+            (
+                lines(&["a\tb", "sixteen letters.", "", "end"]),
+                false,
+                false
+            )
+        );
+        assert_eq!(read("a\rb\r\n"), (lines(&["a\rb"]), true, false));
+        assert_eq!(read("a\r\r\n"), (lines(&["a\r"]), true, false));
+        assert_eq!(read("a\r"), (lines(&["a\r"]), true, false));
+        // at every place among the eight bytes that are looked at together
+        for place in 0..20 {
+            for (odd, control) in [
+                ("\0", true),
+                ("\u{1f}", true),
+                ("\u{7f}", true),
+                ("é", false),
+            ] {
+                let mut line = "~".repeat(20);
+                line.insert_str(place, odd);
+                let text = format!("{line}\r\nx\n");
+                assert_eq!(
+                    read(&text),
+                    (lines(&[&line, "x"]), false, control),
+                    "{text:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn words_have_any_number_of_blanks_between_them() {
+        assert_eq!(words("  a b   c ").collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(words(" ").next(), None);
+        assert_eq!(words("").next(), None);
+    }
 }

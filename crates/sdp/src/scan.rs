@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::{
     error::{malformed, Error, Faults},
-    line::{cut, is_placeholder, payload_type, Line, Lines, Media},
+    line::{cut, is_placeholder, payload_type, words, Line, Lines, Media},
     policy::{Format, Policy},
     Direction, Kind,
 };
@@ -18,8 +18,10 @@ pub(crate) struct Scan<'a> {
     pub session: Scope<'a>,
     pub sections: Vec<Section<'a>>,
     /// The lines of the session level, then those of the audio sections, with what they are: the second pass needs no
-    /// others.
+    /// others. Neighbours that pass as they are stand together as one [`Line::Other`].
     pub lines: Vec<(Line<'a>, &'a str)>,
+    /// Where the last of `lines` begins, if the line behind it can be added to it.
+    run: Option<usize>,
     /// How many of `lines` are of the session level.
     pub session_lines: usize,
     /// Identification tags of each BUNDLE group (RFC 8843).
@@ -178,18 +180,23 @@ pub(crate) fn scan<'a>(
     policy: &Policy,
     dtls: bool,
 ) -> Result<Scan<'a>, Error> {
-    let mut scan = read(text, policy)?;
+    let mut scan = match read(text, policy) {
+        Ok(scan) => scan,
+        // one byte that has no place there says more than what it led to
+        Err(error) => return Err(control_bytes(text).unwrap_or(error)),
+    };
     scan.read_leaders();
     scan.judge(kind, policy, dtls)?;
     Ok(scan)
 }
 
 fn read<'a>(text: &'a str, policy: &Policy) -> Result<Scan<'a>, Error> {
-    let returns = check_bytes(text)?;
     let mut scan = Scan {
         session: Scope::default(),
-        sections: Vec::with_capacity(4),
-        lines: Vec::with_capacity(64),
+        // enough for most texts, and no more than an allocator has at hand
+        sections: Vec::with_capacity(2),
+        lines: Vec::with_capacity(24),
+        run: None,
         session_lines: 0,
         bundles: Vec::new(),
     };
@@ -202,7 +209,9 @@ fn read<'a>(text: &'a str, policy: &Policy) -> Result<Scan<'a>, Error> {
     let mut passing = false;
     let mut number = 0;
     let mut start = 0;
-    while let Some(line) = lines.next() {
+    loop {
+        let begin = lines.end;
+        let Some(line) = lines.next() else { break };
         number += 1;
         if line.is_empty() {
             blank = true;
@@ -256,7 +265,7 @@ fn read<'a>(text: &'a str, policy: &Policy) -> Result<Scan<'a>, Error> {
                 Line::Origin(_) => origin = true,
                 Line::Bundle(tags) => {
                     let many = scan.bundles.len() == MAX_SECTIONS
-                        || tags.split(' ').nth(MAX_SECTIONS + 1).is_some();
+                        || tags.bytes().filter(|b| *b == b' ').count() > MAX_SECTIONS;
                     if many {
                         return Err(malformed(number, "too many BUNDLE groups or members"));
                     }
@@ -264,23 +273,28 @@ fn read<'a>(text: &'a str, policy: &Policy) -> Result<Scan<'a>, Error> {
                 }
                 _ => scan.session.see(&what),
             }
-            scan.lines.push((what, line));
+            scan.keep(text, begin, what, line);
             continue;
         };
         if !passing {
             if let Line::Rtpmap(value) = what {
                 formats.see(value, policy);
             }
-            scan.lines.push((what, line));
+            section.see(&what);
+            scan.keep(text, begin, what, line);
+        } else {
+            section.see(&what);
         }
-        section.see(&what);
     }
     scan.close(text, start, &formats, policy);
-    if scan.lines.first().is_none_or(|(_, line)| *line != "v=0") {
+    if scan.lines.is_empty() {
         return Err(malformed(1, "an SDP begins with v=0"));
     }
+    if lines.control {
+        return Err(control());
+    }
     // a bare CR would be a line end to one reader and not to another
-    if lines.returns != returns {
+    if lines.bare_return {
         return Err(malformed(0, "it holds a CR without LF"));
     }
     if !origin {
@@ -290,8 +304,29 @@ fn read<'a>(text: &'a str, policy: &Policy) -> Result<Scan<'a>, Error> {
 }
 
 impl<'a> Scan<'a> {
+    /// Notes a line, which begins at `begin` in `text`, for the second pass.
+    #[inline]
+    fn keep(&mut self, text: &'a str, begin: usize, what: Line<'a>, line: &'a str) {
+        if !what.passes() {
+            self.run = None;
+            self.lines.push((what, line));
+            return;
+        }
+        // only CRLF may stand within a run, since it is written as it is
+        match (self.run, self.lines.last_mut()) {
+            (Some(start), Some((_, run))) if text.as_bytes()[..begin].ends_with(b"\r\n") => {
+                *run = &text[start..begin + line.len()];
+            }
+            _ => {
+                self.run = Some(begin);
+                self.lines.push((Line::Other, line));
+            }
+        }
+    }
+
     /// All lines of the session level, or of the last section, are read; the next part begins at `end`.
     fn close(&mut self, text: &'a str, end: usize, formats: &Formats, policy: &Policy) {
+        self.run = None;
         let Some(section) = self.sections.last_mut() else {
             self.session_lines = self.lines.len();
             return;
@@ -468,12 +503,8 @@ impl<'a> Scan<'a> {
         let tags = self
             .bundles
             .iter()
-            .find(|tags| tags.split(' ').any(|tag| tag == mid))?;
-        Some(
-            tags.split(' ')
-                .filter(|tag| !tag.is_empty())
-                .filter_map(|tag| self.sections.iter().position(|s| s.mid == Some(tag))),
-        )
+            .find(|tags| words(tags).any(|tag| tag == mid))?;
+        Some(words(tags).filter_map(|tag| self.sections.iter().position(|s| s.mid == Some(tag))))
     }
 
     /// Is this identification tag that of a section that stays?
@@ -484,28 +515,16 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Control bytes have no place in an SDP (RFC 8866, section 9). Gives the number of CR.
-fn check_bytes(text: &str) -> Result<usize, Error> {
-    let mut odd = 0u8;
-    let mut returns = 0;
-    // plain arithmetic on every byte, without a branch, is what the compiler turns into vector code; a chunk is short
-    // enough for its count to fit a byte
-    for chunk in text.as_bytes().chunks(128) {
-        let mut some = 0u8;
-        for &b in chunk {
-            let fine = (b >= b' ') & (b != 0x7f) | (b == b'\n') | (b == b'\r') | (b == b'\t');
-            odd |= u8::from(!fine);
-            some += u8::from(b == b'\r');
-        }
-        returns += usize::from(some);
-    }
-    if odd != 0 {
-        return Err(malformed(
-            0,
-            "it holds control bytes other than tabs and line ends",
-        ));
-    }
-    Ok(returns)
+/// Control bytes have no place in an SDP (RFC 8866, section 9).
+fn control() -> Error {
+    malformed(0, "it holds control bytes other than tabs and line ends")
+}
+
+/// The error of a text with control bytes.
+#[cold]
+fn control_bytes(text: &str) -> Option<Error> {
+    let odd = |b: u8| b.is_ascii_control() && !matches!(b, b'\n' | b'\r' | b'\t');
+    text.bytes().any(odd).then(control)
 }
 
 /// A fingerprint by sha-256 or stronger (RFC 8122, section 5), whole: a cut one could never match.

@@ -191,7 +191,13 @@ pub fn sipfrag_status(body: &[u8]) -> Option<u16> {
         .filter(|code| (100..700).contains(code))
 }
 
+/// The text without control characters.
 fn printable(text: &str) -> String {
+    // U+0080 to U+009F begin with C2 in UTF-8, as some harmless characters do; hardly any text has one of these bytes, and
+    // then it is one copy
+    if text.bytes().all(|b| b >= b' ' && b != 0x7f && b != 0xc2) {
+        return text.to_owned();
+    }
     text.replace(char::is_control, "")
 }
 
@@ -266,6 +272,18 @@ mod tests {
             "<sip:2@pbx>",
             "sip:2@pbx",
         )
+    }
+
+    #[test]
+    fn no_control_character_gets_in() {
+        for (text, expected) in [
+            ("sip:1@b", "sip:1@b"),
+            ("\"Jörg £\" <sip:1@b>", "\"Jörg £\" <sip:1@b>"),
+            ("a\r\nb\0c\u{7f}\u{80}\u{85}\u{9f}\u{a0}d", "abc\u{a0}d"),
+            ("", ""),
+        ] {
+            assert_eq!(printable(text), expected);
+        }
     }
 
     #[test]

@@ -178,6 +178,11 @@ impl Ha1 {
         (!value.is_empty()).then_some(value)
     }
 
+    /// Does it serve to answer that challenge?
+    pub fn answers(&self, challenge: &Challenge) -> bool {
+        self.realm == challenge.realm && self.get(challenge.algorithm).is_some()
+    }
+
     /// Is this hex text, as a user table has it, one of the hashes? Takes the same time wherever they differ.
     pub fn matches(&self, expected: &str) -> bool {
         let expected = expected.trim().to_ascii_lowercase();
@@ -234,10 +239,9 @@ pub fn authorization(
     cnonce: &str,
     nonce_count: u32,
 ) -> Option<String> {
-    let plain = |text: &str| !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\'));
-    if ha1.realm != challenge.realm
+    if !ha1.answers(challenge)
         || !is_token(method)
-        || ![user, uri, cnonce].into_iter().all(plain)
+        || ![user, uri, cnonce].into_iter().all(quotable)
     {
         return None;
     }
@@ -252,6 +256,25 @@ pub fn authorization(
         method,
         uri,
     );
+    credentials(challenge, user, uri, &response, qop_auth)
+}
+
+/// The value of an `Authorization` or `Proxy-Authorization` header field with a response that somebody else has computed.
+///
+/// `qop_auth`: nonce count and client nonce of a response with `qop=auth`. `None` when something cannot stand in a header
+/// field: the response and the nonce count are hex digits, the others hold no control characters, quotes and backslashes.
+pub fn credentials(
+    challenge: &Challenge,
+    user: &str,
+    uri: &str,
+    response: &str,
+    qop_auth: Option<(&str, &str)>,
+) -> Option<String> {
+    let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (count, cnonce) = qop_auth.unwrap_or_default();
+    if ![user, uri, cnonce].into_iter().all(quotable) || !hex(response) || !hex(count) {
+        return None;
+    }
     let mut value = format!(
         "Digest username=\"{user}\", realm=\"{}\", nonce=\"{}\", uri=\"{uri}\", response=\"{response}\"",
         challenge.realm, challenge.nonce
@@ -267,6 +290,11 @@ pub fn authorization(
         value.push_str(&format!(", opaque=\"{opaque}\""));
     }
     Some(value)
+}
+
+/// Can the text stand between quotes as it is?
+fn quotable(text: &str) -> bool {
+    !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\'))
 }
 
 #[cfg(test)]
@@ -437,6 +465,13 @@ mod tests {
             assert_eq!(answer("u", "BYE", bad, "c"), None);
             assert_eq!(answer("u", "BYE", "sip:x", bad), None);
         }
+        let given = |response, count| {
+            credentials(&challenge, "u", "sip:x", response, Some((count, "c"))).is_some()
+        };
+        assert!(given("0a", "00000001"));
+        assert!(
+            !given("0a\", x=\"", "00000001") && !given("0a", "1, x=y") && !given("0a\r\n", "1")
+        );
         let other = both("u", "elsewhere", "p");
         assert_eq!(
             authorization(&challenge, "u", &other, "BYE", "sip:x", "c", 1),

@@ -5,7 +5,7 @@
 //! - reading: [`Message`], [`NameAddr`], [`Uri`], [`split_list`]
 //! - dialogs: [`Dialog`], [`replaces`], [`sipfrag_status`]
 //! - registering: [`contact_expires`], [`min_expires`]
-//! - digest: [`Challenge`], [`choose`], [`ha1`], [`Ha1`], [`authorization`], [`response`]
+//! - digest: [`Challenge`], [`choose`], [`ha1`], [`Ha1`], [`authorization`], [`credentials`], [`response`]
 //! - why a call ended: [`reason_phrase`], [`parse_reason`], [`reasons`], [`end_reason`]
 //!
 //! **Header injection.** Texts that go into headers come from browsers and from other people's messages. What this crate
@@ -22,7 +22,9 @@ mod uri;
 
 pub use addr::{quote_display, NameAddr};
 pub use dialog::{replaces, sipfrag_status, Dialog};
-pub use digest::{authorization, choose, ha1, response, same_secret, Algorithm, Challenge, Ha1};
+pub use digest::{
+    authorization, choose, credentials, ha1, response, same_secret, Algorithm, Challenge, Ha1,
+};
 pub use error::Error;
 pub use message::{split_list, Message};
 pub use reason::{

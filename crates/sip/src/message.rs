@@ -107,6 +107,20 @@ impl<'a> Message<'a> {
             .map(|field| clean(field.value))
     }
 
+    /// All header fields in their order, names in full and values as [`headers`](Self::headers) gives them. What has no
+    /// proper name is left out.
+    pub fn all_headers(&self) -> impl Iterator<Item = (&'a str, Cow<'a, str>)> {
+        self.fields().filter_map(|field| {
+            let name = match field.name {
+                [letter] => full_name(*letter),
+                _ => None,
+            };
+            let written = std::str::from_utf8(field.name).ok();
+            let name = name.or(written.filter(|name| is_token(name)))?;
+            Some((name, clean(field.value)))
+        })
+    }
+
     /// The elements of all header fields of that name whose values are lists (`Contact`, `Record-Route`, `Supported`, …).
     pub fn list(&self, name: &str) -> Vec<String> {
         self.headers(name)
@@ -406,6 +420,19 @@ mod tests {
         assert_eq!(message.cseq_method().as_deref(), Some("INVITE"));
         assert_eq!(message.header("Subject").unwrap(), "one two three");
         assert_eq!(message.headers("Contact").count(), 2);
+        let names: Vec<&str> = message.all_headers().map(|(name, _)| name).collect();
+        assert_eq!(
+            names,
+            [
+                "Via",
+                "Call-ID",
+                "CSEQ",
+                "Subject",
+                "Contact",
+                "Contact",
+                "Content-Length"
+            ]
+        );
         assert_eq!(
             message.list("Contact"),
             [

@@ -1,12 +1,14 @@
 /** An agent with the project's own client, driven from a test through `window.agent`. */
 import { Phone } from '/dist/rtc-json.js';
-import { frames, LoggedWebSocket, now, plainMicrophone, play, sound, tone, watch } from './measure.js';
+import { frames, LoggedWebSocket, now, plainMicrophone, play, sound, spectrum, tone, watch } from './measure.js';
 
 /** @type {Phone} */
 let phone;
 /** Every call of this page, in order: the call itself, and `at`, the times of what happened to it. */
 const calls = [];
 const states = [];
+/** The tone that is sent in place of the microphone. */
+let ownTone;
 
 function follow(call, start) {
   const record = { call, at: { start, [call.state]: now() }, candidates: [], watched: watch(call.pc) };
@@ -36,7 +38,8 @@ window.agent = {
 
   /** Registers. `options` are those of the client; `tone`: send that many hertz in place of the microphone. */
   async register({ tone: hertz, ...options }) {
-    const audio = hertz ? tone(hertz) : plainMicrophone;
+    if (hertz) ownTone = tone(hertz);
+    const audio = ownTone?.stream ?? plainMicrophone;
     phone = new Phone({ audio, WebSocket: LoggedWebSocket, ...options });
     phone.on('state', (state) => states.push({ at: now(), state }));
     phone.on('call', (call) => follow(call, now()));
@@ -61,6 +64,29 @@ window.agent = {
   mute(index, muted) {
     for (const { track } of calls[index].call.pc.getSenders()) track.enabled = !muted;
   },
+
+  /** Another tone from now on. */
+  changeTone: (hertz) => ownTone.change(hertz),
+
+  /** Sends a request as it is and gives its outcome. */
+  request: (type, payload) => phone.request(type, payload),
+
+  hold: (index, hold) => calls[index].call.hold(hold),
+  dtmf: (index, digit, duration) => calls[index].call.dtmf(digit, duration),
+  update: (index) => calls[index].call.update(),
+  transfer: (index, to) => calls[index].call.transfer(to),
+  /** Hands the far side of one call on to that of another. */
+  attended: (index, other) => calls[index].call.transfer(calls[other].call),
+  conference: (indices, room) => phone.conference(indices.map((i) => calls[i].call), room),
+  recording: (index, action) => calls[index].call.recording(action),
+  message: (to, text) => phone.message(to, text),
+  replaceTone: (index, hertz) => calls[index].call.replaceMicrophone(tone(hertz).stream),
+
+  /** Mean amplitude of each of these frequencies in what a call hears. */
+  spectrum: (index, frequencies, ms) => spectrum(calls[index].call.remoteStream, frequencies, ms),
+
+  /** How many calls there were so far: the index of the next one. */
+  count: () => calls.length,
 
   /** What is known of a call, without what cannot leave the page. */
   about(index) {

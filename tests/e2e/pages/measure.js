@@ -3,6 +3,8 @@
  *
  * All times are in milliseconds of one clock that two pages of one machine share.
  */
+import { amplitude } from './spectrum.js';
+
 export const now = () => performance.timeOrigin + performance.now();
 
 /** Every frame of every WebSocket of this page, in order. `at` is the time, `dir` `in` or `out`. */
@@ -24,15 +26,52 @@ export class LoggedWebSocket extends WebSocket {
 /** Echo cancellation and its like would take one page's beeps out of the other's. */
 export const plainMicrophone = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
 
-/** A sound without a microphone: for pages that have no leave to open one. */
+/**
+ * A sound without a microphone: for pages that have no leave to open one, and to tell pages apart. Three of them together stay below
+ * full scale.
+ * @returns {{ stream: MediaStream, change(hertz: number): void }}
+ */
 export function tone(hertz = 440) {
   const context = new AudioContext();
   const source = new OscillatorNode(context, { frequency: hertz });
   const sink = context.createMediaStreamDestination();
-  source.connect(sink);
+  source.connect(new GainNode(context, { gain: 0.25 })).connect(sink);
   source.start();
-  return sink.stream;
+  return { stream: sink.stream, change: (next) => { source.frequency.value = next; } };
 }
+
+/** One for the whole page: a browser allows only some of them. */
+let context;
+
+/**
+ * Listens to a stream and gives the mean amplitude of each of these frequencies. (One that sounds for a third of the time has a
+ * third.)
+ * @param {MediaStream} stream
+ * @param {number[]} frequencies
+ * @param {number} ms
+ */
+export async function spectrum(stream, frequencies, ms = 2000) {
+  context ??= new AudioContext();
+  await context.resume();
+  const source = context.createMediaStreamSource(stream);
+  const analyser = new AnalyserNode(context, { fftSize: 8192 });
+  source.connect(analyser);
+  const samples = new Float32Array(analyser.fftSize);
+  const step = (analyser.fftSize / context.sampleRate) * 1000;
+  const sums = frequencies.map(() => 0);
+  let count = 0;
+  // until the buffer holds this stream alone
+  await sleep(2 * step);
+  for (const end = now() + ms; now() < end; count += 1) {
+    analyser.getFloatTimeDomainData(samples);
+    frequencies.forEach((hertz, i) => { sums[i] += amplitude(samples, context.sampleRate, hertz); });
+    await sleep(step);
+  }
+  source.disconnect();
+  return sums.map((sum) => sum / count);
+}
+
+const sleep = (ms) => new Promise((done) => { setTimeout(done, ms); });
 
 /** Plays a stream. A track that nobody plays is not decoded, and its energy does not grow. */
 export function play(stream) {

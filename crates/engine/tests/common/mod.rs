@@ -21,6 +21,7 @@ pub fn config() -> Config {
     Config {
         next_hop: "sip:127.0.0.1:5080".into(),
         register_mode: RegisterMode::Upstream,
+        tokens: false,
         contact: "127.0.0.1:5060".into(),
         domain: "pbx.example".into(),
         realm: String::new(),
