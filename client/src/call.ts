@@ -38,8 +38,8 @@ export type Microphone = boolean | MediaTrackConstraints | MediaStream;
 export class Call extends Emitter<CallEvents> {
   declare state: CallState;
   declare readonly direction: Direction;
-  /** The server's name for the call; empty until the server has given one. */
-  id = '';
+  /** The server's name for the call, once it has given one. */
+  declare id?: string;
   declare readonly from: string;
   declare readonly to: string;
   /** The caller's name, if one was given. */
@@ -94,7 +94,9 @@ export class Call extends Emitter<CallEvents> {
     // the path is lost: after a while, unless it comes back, another one is looked for
     pc.oniceconnectionstatechange = () => {
       clearTimeout(this._timer);
-      if (/^[df]/.test(pc.iceConnectionState)) this._timer = setTimeout(() => this._restart(), 2000);
+      if (/^[df]/.test(pc.iceConnectionState)) {
+        this._timer = setTimeout(() => this.state === 'established' && this.update().catch(() => {}), 2000);
+      }
     };
     phone.calls.add(this);
     phone._emit('call', this);
@@ -172,7 +174,7 @@ export class Call extends Emitter<CallEvents> {
     try {
       await this._openMicrophone();
       await this._offer(type, payload, { signal });
-      this._run(async () => this._setState('established'));
+      await this._run(async () => this._setState('established'));
     } catch (cause) {
       this._answering = undefined;
       const error = asError(cause);
@@ -204,7 +206,7 @@ export class Call extends Emitter<CallEvents> {
   _receive(type: string, payload: CallPayload): void {
     const { pc } = this;
     const { sdp, answerNeeded } = payload;
-    this._name((this.id ||= payload.callId));
+    this._name((this.id ??= payload.callId)!);
     this._run(async () => {
       if (type === 'callEnded') return this._end(payload.reason, payload);
       if (this._over) return;
@@ -238,7 +240,7 @@ export class Call extends Emitter<CallEvents> {
     this._phone.calls.delete(this);
     super._setState('ended');
     const error = this._error;
-    this._emit('ended', { callId: this.id, reason, code: error?.code, ...payload, error });
+    this._emit('ended', { callId: this.id!, reason, code: error?.code, ...payload, error });
   }
 
   /** @internal */
@@ -257,11 +259,6 @@ export class Call extends Emitter<CallEvents> {
   _set(flags: Partial<Call>): void {
     Object.assign(this, flags);
     this._tracks((track) => (track.enabled = !this.held && !this.muted));
-  }
-
-  /** @internal */
-  _restart(): void {
-    if (this.state === 'established') this.update().catch(() => {});
   }
 
   /** @internal one job after the other: a description must be in place before the next message acts on it */
@@ -288,7 +285,7 @@ export class Call extends Emitter<CallEvents> {
     }
     await pc.setLocalDescription();
     this._setState('trying');
-    this._outcome = phone.request(type, { callId: this.id || undefined, ...payload, sdp: pc.localDescription!.sdp } as never, options);
+    this._outcome = phone.request(type, { callId: this.id, ...payload, sdp: pc.localDescription!.sdp } as never, options);
     this._request = phone._id;
     this._outcome.catch(() => {});
   }

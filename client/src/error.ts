@@ -6,7 +6,7 @@ export interface ErrorInfo {
   details?: unknown;
   /** Q.850 cause from the server, or the browser's own error (a `DOMException` of `getUserMedia`, say). */
   cause?: unknown;
-  /** May the same request succeed later? By default so for 408, 429, 491 and from 500 to 599. */
+  /** May the same request succeed later? Unless the server says so, 408, 429 and from 500 to 599. */
   retryable?: boolean;
   request?: string;
 }
@@ -23,7 +23,7 @@ export class RtcJsonError extends Error implements ErrorInfo {
 
   constructor(message: string, info: ErrorInfo = {}) {
     super(message);
-    Object.assign(this, { code: 0, retryable: /408|429|491|5../.test(`${info.code}`) }, info);
+    Object.assign(this, { code: 0, retryable: /^(408|429|5)/.test(`${info.code}`) }, info);
   }
 }
 

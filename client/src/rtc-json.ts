@@ -1,7 +1,7 @@
 import { Call, type Microphone } from './call.js';
 import { Emitter } from './emitter.js';
 import { asError, RtcJsonError } from './error.js';
-import type { Challenge, DigestAnswer, EndReason, IncomingCall, PhoneMessages, Registered, Requests } from './messages.js';
+import type { CallSnapshot, Challenge, DigestAnswer, EndReason, IncomingCall, PhoneMessages, Registered, Requests } from './messages.js';
 
 export { Call, RtcJsonError };
 export type { CallEnd, CallEvents, CallState, Microphone } from './call.js';
@@ -80,6 +80,8 @@ const REGISTER = '';
  */
 export class Phone extends Emitter<PhoneEvents> {
   state: PhoneState = 'closed';
+  /** What calls are made of. */
+  Call = Call;
   /** The calls that are not over. Calls enter and leave it by themselves. */
   readonly calls = new Set<Call>();
   /** The last outcome of a registration. */
@@ -111,12 +113,6 @@ export class Phone extends Emitter<PhoneEvents> {
   constructor(options: PhoneOptions) {
     super();
     this._options = options;
-    // the path is another one now
-    globalThis.addEventListener?.('online', () => {
-      if (!this.session) return;
-      this._lost();
-      for (const call of this.calls) call._restart();
-    });
   }
 
   /**
@@ -133,7 +129,7 @@ export class Phone extends Emitter<PhoneEvents> {
 
   /** Calls a number. Failures, too, come as the call's event `ended`. */
   call(to: string, options: CallOptions = {}): Call {
-    const call = new Call(this, { direction: 'out', state: 'new', from: this._options.dn, to });
+    const call = new this.Call(this, { direction: 'out', state: 'new', from: this._options.dn, to });
     call._start('call', { ...options, to } as CallOptions).catch(() => {});
     return call;
   }
@@ -158,10 +154,7 @@ export class Phone extends Emitter<PhoneEvents> {
       const _frame = this._send(type, payload);
       const id = this._id;
       this._waiting.set(id, { _frame, _settle });
-      signal?.addEventListener('abort', () => {
-        this._waiting.delete(id);
-        _settle(Promise.reject(signal.reason));
-      });
+      signal?.addEventListener('abort', () => this._waiting.delete(id) && _settle(Promise.reject(signal.reason)));
     });
   }
 
@@ -176,7 +169,7 @@ export class Phone extends Emitter<PhoneEvents> {
   /** @internal */
   _connect(): void {
     this._disconnect();
-        // Kamailio takes the handshake only with `sip` among the names, and answers `sip`
+    // Kamailio takes the handshake only with `sip` among the names, and answers `sip`
     const socket = (this._socket = new WebSocket(this._options.url, ['rtc-json', 'sip']));
     socket.onopen = () => this._authenticate();
     socket.onmessage = ({ data }) => socket === this._socket && this._receive(data);
@@ -243,9 +236,12 @@ export class Phone extends Emitter<PhoneEvents> {
     const { type, payload, id } = JSON.parse(data);
     this._heard = 1;
     const event = +id.split('evt-')[1];
-    // told again after a reconnect, although it had arrived. (An outcome has no number, of which neither line is true.)
-    if (event <= this.session!.last) return;
-    if (event) this.session!.last = event;
+    // (an outcome has no number)
+    if (event) {
+      // told again after a reconnect, although it had arrived
+      if (event <= this.session!.last) return;
+      this.session!.last = event;
+    }
     if (id === this._registerId) return this._onRegister(type, payload);
 
     const failed = type === 'error';
@@ -260,20 +256,26 @@ export class Phone extends Emitter<PhoneEvents> {
       if (payload.reason === 'shutdown') this._lost();
       else this._stop(new RtcJsonError(payload.reason));
     }
+    if (type === 'challenge') this._prove(payload);
     if (type === 'incomingCall') this._ring(payload);
     else if (payload.callId && !failed) this._find(payload.callId, payload.request ?? id)?._receive(type, payload);
     else if (!waiting) this._emit(type, value);
   }
 
   /** @internal */
-  _find(callId: string, request?: string): Call | undefined {
+  async _prove(challenge: Challenge): Promise<void> {
+    this.request('digest', { callId: challenge.callId, digest: await this._options.digest!(challenge) }).catch(() => {});
+  }
+
+  /** @internal */
+  _find(callId: string, request = callId): Call | undefined {
     return [...this.calls].find((call) => call.id === callId || call._request === request);
   }
 
   /** @internal */
-  _ring(payload: IncomingCall): void {
+  _ring({ hold, ...payload }: IncomingCall & Partial<CallSnapshot>): void {
     if (this._find(payload.callId)) return;
-    new Call(this, { direction: 'in', to: this._options.dn, ...payload, state: 'ringing' })._receive('incomingCall', payload);
+    new this.Call(this, { direction: 'in', to: this._options.dn, ...payload, state: 'ringing' })._receive('incomingCall', payload);
   }
 
   /** @internal */
