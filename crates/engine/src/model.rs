@@ -603,6 +603,12 @@ impl Leg {
         }
     }
 
+    /// The INVITE that began it was refused: its early dialogs are gone, and with them what was under way there.
+    pub fn forget_early(&mut self) {
+        self.rseq.clear();
+        self.sent.clear();
+    }
+
     /// When something has to be done for it; `u64::MAX` for never. `offers`: something waits to be offered.
     fn due(&self, offers: bool) -> u64 {
         [
@@ -665,6 +671,21 @@ impl Call {
     /// Is it a call that browsers know, and alive?
     pub fn live(&self) -> bool {
         self.state.live() && self.moves.is_none()
+    }
+
+    /// Does the dialog allow an offer of ours, apart from the pause after a 491?
+    pub fn may_offer(&self) -> bool {
+        self.state == State::Established
+            && !self.leg.gone
+            && self.leg.open.is_none()
+            && self.leg.far_offer.is_none()
+            && self.leg.ack_by == 0
+            && self.moving.is_none()
+    }
+
+    /// Has one side ended the dialog? Nothing but a BYE may follow in it.
+    pub fn closing(&self) -> bool {
+        self.state == State::Terminating || self.leg.gone
     }
 
     /// When the next timer of this call runs out; `u64::MAX` for never.

@@ -11,6 +11,9 @@ use crate::model::{Owed, State};
 use crate::register::{strongest_challenge, MAX_ANSWERS};
 use crate::step::Step;
 
+/// More requests than that do not go out in an early dialog.
+const STRAY_STEP: u32 = 64;
+
 impl Step<'_> {
     pub fn on_sip_reply(&mut self, handle: Handle, code: u16, message: Option<&Message<'_>>) {
         match handle.purpose {
@@ -228,7 +231,9 @@ impl Step<'_> {
             call: c.leg.key.clone(),
             cseq: c.leg.invite_cseq,
         };
-        if let Some(bye) = end_stray(&handle, 200, message) {
+        // a PRACK may have gone there already
+        let last = self.agent.calls[call].leg.dialog.local_cseq;
+        if let Some(bye) = end_stray_after(&handle, 200, message, last) {
             self.out.push(Output::Request(Box::new(bye)));
         }
     }
@@ -247,7 +252,7 @@ impl Step<'_> {
     fn again(&mut self, call: usize, authorization: &str) {
         let c = &mut self.agent.calls[call];
         c.state = State::Trying;
-        c.leg.rseq.clear();
+        c.leg.forget_early();
         self.invite(call, authorization);
     }
 
@@ -323,6 +328,7 @@ impl Step<'_> {
                     let c = &mut self.agent.calls[call];
                     c.deadline = asked.deadline;
                     c.leg.asked = Some(asked);
+                    c.leg.forget_early();
                     return;
                 }
             }
@@ -369,11 +375,27 @@ impl Step<'_> {
 /// An answer to an INVITE whose call is gone: tm has acknowledged it, so it has to be ended. The BYE for it, where `code`
 /// is a 2xx.
 pub fn end_stray(handle: &Handle, code: u16, message: &Message<'_>) -> Option<SipRequest> {
+    // how far the CSeq numbers went in it nobody knows any more; they only have to rise (RFC 3261, section 12.2.1.1)
+    end_stray_after(
+        handle,
+        code,
+        message,
+        handle.cseq.saturating_add(STRAY_STEP),
+    )
+}
+
+/// `last`: CSeq that nothing in that dialog was beyond.
+fn end_stray_after(
+    handle: &Handle,
+    code: u16,
+    message: &Message<'_>,
+    last: u32,
+) -> Option<SipRequest> {
     if !(200..=299).contains(&code) {
         return None;
     }
     let mut dialog = Dialog::from_reply(message).ok()?;
-    dialog.local_cseq += 1;
+    dialog.local_cseq = last.saturating_add(1);
     let handle = Handle {
         purpose: Purpose::InDialog,
         // nothing waits for its reply
