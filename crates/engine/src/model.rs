@@ -691,6 +691,8 @@ impl Call {
     /// When the next timer of this call runs out; `u64::MAX` for never.
     fn due(&self) -> u64 {
         let transfer = self.transfer.as_ref();
+        // what else holds an offer back has an end of its own, and that lets it go
+        let offers = !self.wants.is_empty() && self.may_offer();
         [
             self.deadline,
             transfer.map_or(0, |t| t.deadline),
@@ -699,7 +701,7 @@ impl Call {
         ]
         .into_iter()
         .filter(|at| *at != 0)
-        .chain([self.leg.due(!self.wants.is_empty())])
+        .chain([self.leg.due(offers)])
         .min()
         .unwrap_or(u64::MAX)
     }
