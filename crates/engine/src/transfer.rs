@@ -131,7 +131,13 @@ impl Step<'_> {
             // RFC 4488: no NOTIFY will say more
             return self.transferred(call);
         }
-        self.transfer_state(call, TransferState::Trying, None);
+        if self.agent.calls[call]
+            .transfer
+            .as_ref()
+            .is_some_and(|t| t.state.is_none())
+        {
+            self.transfer_state(call, TransferState::Trying, None);
+        }
     }
 
     fn transfer_state(&mut self, call: usize, state: TransferState, code: Option<u16>) {
@@ -160,8 +166,15 @@ impl Step<'_> {
             return self.reply(tx, false, 489, "", headers, String::new());
         }
         self.reply(tx, false, 200, "", String::new(), String::new());
-        if self.agent.calls[call].transfer.is_none() {
+        let Some(transfer) = &mut self.agent.calls[call].transfer else {
             return;
+        };
+        if let Some(request) = transfer.request.take() {
+            // faster than the answer to the REFER, but it says the same (RFC 6665, section 4.1.2.4)
+            let call_id = self.agent.calls[call].id.clone();
+            if let Some(owner) = self.owner(call) {
+                self.ack(owner, &request, &call_id);
+            }
         }
         let over = message
             .header("Subscription-State")
