@@ -359,9 +359,6 @@ impl Step<'_> {
                 }
                 State::Established => self.forget_transactions(call),
             }
-            if self.agent.calls.len() == before {
-                call += 1;
-            }
         }
     }
 

@@ -15,7 +15,7 @@ use crate::step::Step;
 const MAX_SENT: usize = 16;
 
 impl Step<'_> {
-    /// Sends a request in the dialog of a call. False if too many wait already.
+    /// Sends a request in the dialog of a call. False if too many wait already, or the dialog is at its end.
     pub fn send_in_dialog(
         &mut self,
         call: usize,
