@@ -1,24 +1,35 @@
-// Bundles src/rtc-json.ts twice: as a module, and as a script that defines the global `RtcJson`.
+// Bundles every entry of the package as a module, and all of it as a script that defines the global `RtcJson`.
 import { readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
 const common = {
   absWorkingDir: import.meta.dirname ?? new URL('.', import.meta.url).pathname,
-  entryPoints: ['src/rtc-json.ts'],
   bundle: true,
   minify: true,
-  // names with a leading underscore are internal: they may be shortened like local variables
+  // names with a leading underscore are internal: they may be shortened like local variables, everywhere to the same
   mangleProps: /^_/,
   sourcemap: true,
   target: 'es2022',
 };
-const outputs = [
-  { format: 'esm', outfile: 'dist/rtc-json.js' },
-  { format: 'iife', globalName: 'RtcJson', outfile: 'dist/rtc-json.global.js' },
-];
-for (const output of outputs) {
-  await build({ ...common, ...output });
-  const code = readFileSync(new URL(output.outfile, import.meta.url));
-  console.log(`${output.outfile}: ${code.length} B minified, ${gzipSync(code, { level: 9 }).length} B gzip`);
+const entries = ['rtc-json', 'control', 'digest', 'full', 'hint', 'session', 'stats', 'tabs', 'trickle'];
+
+// an entry does not contain the others
+const others = {
+  name: 'others',
+  setup: ({ onResolve }) => onResolve({ filter: new RegExp(`^\\./(${entries.join('|')})\\.js$`) }, ({ path }) => ({ path, external: true })),
+};
+const { mangleCache } = await build({
+  ...common,
+  format: 'esm',
+  outdir: 'dist',
+  entryPoints: entries.map((name) => `src/${name}.ts`),
+  plugins: [others],
+  mangleCache: {},
+});
+await build({ ...common, format: 'iife', globalName: 'RtcJson', entryPoints: ['src/full.ts'], outfile: 'dist/rtc-json.global.js', mangleCache });
+
+for (const name of [...entries, 'rtc-json.global']) {
+  const code = readFileSync(new URL(`dist/${name}.js`, import.meta.url));
+  console.log(`${name}.js: ${code.length} B minified, ${gzipSync(code, { level: 9 }).length} B gzip`);
 }

@@ -1,7 +1,7 @@
 import { Emitter } from './emitter.js';
-import { RtcJsonError } from './error.js';
-import type { CallEnded, CallMessages, CallSnapshot, Direction, EndReason, IncomingCall, ProgressState, Requests } from './messages.js';
-import type { CallOptions, Phone } from './rtc-json.js';
+import { asError, type RtcJsonError } from './error.js';
+import type { CallEnded, CallMessages, CallRequests, Direction, EndReason, ProgressState, Remote, Requests } from './messages.js';
+import type { Phone, RequestOptions } from './rtc-json.js';
 
 /**
  * Where a call stands. `new`: the microphone is being opened, nothing was sent. `ending`: hung up here, the server has
@@ -10,7 +10,7 @@ import type { CallOptions, Phone } from './rtc-json.js';
 export type CallState = 'new' | ProgressState | 'established' | 'ending' | 'ended';
 
 /** How a call ended. */
-export interface CallEnd extends CallEnded {
+export interface CallEnd extends Omit<CallEnded, 'duration'>, Partial<Pick<CallEnded, 'duration'>> {
   /** The refusal of the server, or the fault on this side, that ended it. */
   error?: RtcJsonError;
 }
@@ -24,94 +24,91 @@ export interface CallEvents extends Omit<CallMessages, 'callEnded'> {
   ended: CallEnd;
 }
 
-/** Who calls whom. */
-type Party = Pick<Call, 'from' | 'to' | 'displayName' | 'headers'>;
-
 /** What a message about a call may carry. */
-type CallPayload = Partial<
-  Omit<CallEnded & IncomingCall, 'callId'> & {
-    state: CallSnapshot['state'];
-    answerNeeded: boolean;
-    candidate: RTCIceCandidateInit | null;
-  }
-> & { callId: string };
+type CallPayload = { [key: string]: any };
+
+/** Which sound to send: what to ask the microphone for, or a sound that is there already (it is cloned). */
+export type Microphone = boolean | MediaTrackConstraints | MediaStream;
 
 /**
  * One call. {@link Phone.call} makes outbound calls, the event `call` of {@link Phone} brings inbound ones: `answer` or
- * `hangup` those. Whatever this class does not do about the media can be done on {@link pc}.
+ * `hangup` those. Whatever this class does not do about the media can be done on {@link pc}, and then told by
+ * {@link update}.
  */
 export class Call extends Emitter<CallEvents> {
-  /** The server's name for the call; empty until the server has given one. */
-  id = '';
-  readonly from!: string;
-  readonly to!: string;
+  declare state: CallState;
+  declare readonly direction: Direction;
+  /** The server's name for the call, once it has given one. */
+  declare id?: string;
+  declare readonly from: string;
+  declare readonly to: string;
   /** The caller's name, if one was given. */
-  readonly displayName?: string;
+  declare readonly displayName?: string;
   /** Header fields of the INVITE that the server lets through. */
-  readonly headers?: Readonly<Record<string, string>>;
-  state: CallState;
+  declare readonly headers?: Readonly<Record<string, string>>;
+  /** Who sent the call on to here. */
+  declare readonly diversion?: string;
+  /** Who the far side is, once that is another one than at first. */
+  declare remote?: Remote;
+  /** On hold by this side, by the far side. */
+  declare held?: boolean;
+  declare remoteHold?: boolean;
+  declare muted?: boolean;
   /** The browser's connection. */
-  readonly pc: RTCPeerConnection;
-  remoteStream?: MediaStream;
+  declare readonly pc: RTCPeerConnection;
+  declare remoteStream?: MediaStream;
   /** `Date.now()` at the answer. */
-  answeredAt?: number;
+  declare answeredAt?: number;
   /** Resolves when the call is over; never rejects. */
-  readonly ended: Promise<CallEnd>;
+  readonly ended = new Promise<CallEnd>((settle) => this.on('ended', settle));
 
   /** @internal */
-  _phone: Phone;
-  /** @internal id of the `call` request */
-  _request?: string;
+  declare _phone: Phone;
+  /** @internal id of the last request that carried a description */
+  declare _request?: string;
   /** @internal */
-  _settleEnded!: (end: CallEnd) => void;
-  /** @internal resolves when the server's name for the call is known */
-  _known: Promise<void>;
+  declare _name: (id: string) => void;
   /** @internal */
-  _settleKnown!: () => void;
-  /** @internal resolves when the far side needs our candidates and the server can take them */
-  _reached: Promise<void>;
-  /** @internal */
-  _settleReached!: () => void;
+  _named = new Promise<string>((settle) => (this._name = settle));
+  /** @internal outcome of that request */
+  declare _outcome: Promise<unknown>;
   /** @internal the last job on `pc`; the next one waits for it */
   _queue: Promise<unknown> = Promise.resolve();
-  /** @internal the microphone, if this call opened it */
-  _stream?: MediaStream;
+  /** @internal the microphone */
+  declare _stream?: MediaStream;
   /** @internal */
-  _answering?: Promise<void>;
+  declare _answering?: Promise<void>;
   /** @internal */
-  _error?: RtcJsonError;
+  declare _timer?: ReturnType<typeof setTimeout>;
+  /** @internal */
+  declare _error?: RtcJsonError;
 
   /** @internal `party` becomes part of the call */
-  constructor(
-    phone: Phone,
-    readonly direction: Direction,
-    party: Party,
-  ) {
+  constructor(phone: Phone, party: object) {
     super();
     Object.assign(this, party);
     this._phone = phone;
-    this.state = direction === 'in' ? 'ringing' : 'new';
-    this.ended = new Promise((settle) => (this._settleEnded = settle));
-    this._known = new Promise((settle) => (this._settleKnown = settle));
-
-    this._reached = new Promise((settle) => (this._settleReached = settle));
-
-    const { RTCPeerConnection: Connection = RTCPeerConnection, iceServers = [] } = phone._options;
-    const pc = (this.pc = new Connection({ iceServers: [...iceServers, ...(phone.registration?.iceServers ?? [])] }));
-    pc.ontrack = ({ streams: [stream], track }) =>
-      this._emit('stream', (this.remoteStream = stream ?? new MediaStream([track])));
-    pc.onicecandidate = ({ candidate }) =>
-      this._reached.then(() => phone._send('iceCandidate', { callId: this.id, candidate }));
+    // (the registration brings `iceServers`)
+    const pc = (this.pc = new RTCPeerConnection({ ...phone.registration, ...phone._options.rtc }));
+    pc.ontrack = ({ track }) => this._emit('stream', (this.remoteStream = new MediaStream([track])));
+    // the path is lost: after a while, unless it comes back, another one is looked for
+    pc.oniceconnectionstatechange = () => {
+      clearTimeout(this._timer);
+      if (/^[df]/.test(pc.iceConnectionState)) {
+        this._timer = setTimeout(() => this.state === 'established' && this.update().catch(() => {}), 2000);
+      }
+    };
     phone.calls.add(this);
+    phone._emit('call', this);
   }
 
   /**
-   * Takes an inbound call. Resolves when the server has taken the answer.
+   * Takes an inbound call. Resolves when the server has taken the answer. Hangs up when `signal` aborts before.
    *
    * @throws RtcJsonError without a microphone (the call goes on ringing), or when the server refuses (the call ends)
    */
-  answer(): Promise<void> {
-    return (this._answering ??= this._answer());
+  answer(options: RequestOptions = {}): Promise<void> {
+    return (this._answering ??= this._start('answer', options));
   }
 
   /**
@@ -119,70 +116,121 @@ export class Call extends Emitter<CallEvents> {
    *
    * @param reason `user_hangup`, or for a ringing inbound call `busy` or `declined`
    */
-  hangup(reason = 'user_hangup'): Promise<CallEnd> {
-    if (!this.id && !this._request) this._end('cancelled');
-    else if (!this._over) {
-      this._setState('ending');
+  hangup(reason?: string): Promise<CallEnd> {
+    if (this.state === 'new') this._end('cancelled');
+    if (!this._over) {
+      super._setState('ending');
       this._release();
-      this._known
-        .then(() => this._phone._request('hangup', { callId: this.id, reason }))
-        // the server does not know the call any more
-        .catch(() => this._end('normal_clearing'));
+      // (an error: the server does not know the call any more)
+      this.request('hangup', { reason }).catch(() => this._end('normal_clearing'));
     }
     return this.ended;
   }
 
+  /** Puts the far side on hold, or takes it back; the microphone is off meanwhile. */
+  hold(hold = true): Promise<Requests['hold'][1]> {
+    this._set({ held: hold });
+    return this.request('hold', { hold }).catch((error) => {
+      this._set({ held: !hold });
+      throw error;
+    });
+  }
+
+  mute(muted = true): Promise<Requests['mute'][1]> {
+    this._set({ muted });
+    return this.request('mute', { muted });
+  }
+
+  /** Sends digits. @param duration milliseconds of each tone */
+  async dtmf(digit: string, duration?: number): Promise<void> {
+    const { mode } = await this.request('dtmf', { digit, duration });
+    const { dtmf } = this.pc.getSenders()[0]!;
+    // (what has not been played of digits before it goes on)
+    if (mode) dtmf!.insertDTMF(dtmf!.toneBuffer + digit, duration);
+  }
+
+  /** Makes a new offer with an ICE restart; by itself where the network path was lost. */
+  async update(): Promise<unknown> {
+    try {
+      return await this._offer('update');
+    } catch (error) {
+      const { request, retryable } = error as RtcJsonError;
+      // (else another description has taken its place)
+      if (request === this._request) this._receive('', { answerNeeded: false });
+      if (!retryable || this._over) throw error;
+      // such as 491: an offer of the far side has crossed ours, and goes first
+      await new Promise((settle) => setTimeout(settle, Math.random() * 2000));
+      return this.update();
+    }
+  }
+
+  /** Sends a request about this call and gives its outcome. */
+  async request<T extends keyof CallRequests>(type: T, payload: Omit<Requests[T][0], 'callId'>, options?: RequestOptions): Promise<Requests[T][1]> {
+    return this._phone.request(type, { callId: await this._named, ...payload } as Requests[T][0], options);
+  }
+
   /** @internal */
-  async _dial(options: CallOptions): Promise<void> {
+  async _start(type: 'call' | 'answer', { signal, ...payload }: RequestOptions): Promise<void> {
     try {
       await this._openMicrophone();
-      await this._start('call', { ...options, to: this.to });
-    } catch (error) {
-      this._error = asError(error);
-      // a call that has a name gets its `callEnded` as well
-      if (!this.id) this._end(this._over ? 'cancelled' : this._error.code ? 'call_rejected' : 'media_error');
+      await this._offer(type, payload, { signal });
+      await this._run(async () => this._setState('established'));
+    } catch (cause) {
+      this._answering = undefined;
+      const error = asError(cause);
+      // a call that rings here goes on without a microphone, which may be plugged in yet
+      if (this._stream || !this.id) this._error = error;
+      if (!this.id) this._end(error.code ? 'call_rejected' : 'media_error');
+      // (an outbound call that the server has refused gets its `callEnded`)
+      else if (this._stream && (type === 'answer' || !error.code)) this.hangup();
+      throw error;
     }
   }
 
   /** @internal */
-  async _answer(): Promise<void> {
-    try {
-      await this._openMicrophone();
-    } catch (error) {
-      // it may be plugged in yet
-      this._answering = undefined;
-      throw error;
-    }
-    try {
-      await this._start('answer', { callId: this.id });
-      this._setState('established');
-    } catch (error) {
-      throw this._fail(error);
-    }
+  async _openMicrophone(): Promise<void> {
+    const { pc } = this;
+    const { audio = true, codecs = /PCMU|telephone/ } = this._phone._options;
+    const stream = (this._stream =
+      (audio as MediaStream).clone?.() ?? (await navigator.mediaDevices.getUserMedia({ audio } as MediaStreamConstraints)));
+    this._set({});
+    // hung up while the browser asked: nothing may keep the microphone. (A closed connection takes no track.)
+    if (this._over) this._release();
+    pc.addTrack(stream.getTracks()[0]!, stream);
+    pc.getTransceivers()[0]!.setCodecPreferences?.(
+      RTCRtpReceiver.getCapabilities('audio')!.codecs.filter(({ mimeType }) => codecs.test(mimeType)),
+    );
   }
 
   /** @internal a message of the server about this call; they take effect in the order in which they came */
-  _receive(type: keyof CallEvents | 'callEnded' | 'incomingCall', payload: CallPayload): void {
-    this.id ||= payload.callId;
-    this._settleKnown();
+  _receive(type: string, payload: CallPayload): void {
+    const { pc } = this;
+    const { sdp, answerNeeded } = payload;
+    this._name((this.id ??= payload.callId)!);
     this._run(async () => {
-      const { pc } = this;
-      const { sdp, candidate, answerNeeded } = payload;
-      if (type === 'callEnded') return this._end(payload.reason!, payload);
+      if (type === 'callEnded') return this._end(payload.reason, payload);
       if (this._over) return;
-      const offer = answerNeeded || type === 'incomingCall';
-      // (a snapshot or a retry can bring an answer a second time)
-      if (sdp && (offer || /local-offer|pranswer/.test(pc.signalingState))) {
-        await pc.setRemoteDescription({ type: offer ? 'offer' : type === 'callProgress' ? 'pranswer' : 'answer', sdp });
+      const stable = pc.signalingState === 'stable';
+      if (sdp) {
+        const offer = answerNeeded || type === 'incomingCall';
+        // the server has offered again what we said last, or the answer follows an early one
+        if (stable && !offer) await pc.setLocalDescription();
+        // (by an offer of theirs, one of ours that is open is rolled back)
+        await pc.setRemoteDescription({ type: offer ? 'offer' : 'answer', sdp });
+      } else if (answerNeeded) pc.restartIce();
+      else if (answerNeeded === false && !stable) await pc.setLocalDescription({ type: 'rollback' });
+      if (answerNeeded) await this._describe('answer');
+      if (type === 'callUpdated') {
+        const { hold: held, remoteHold, remote = this.remote } = payload;
+        this._set({ held, remoteHold, remote });
       }
-      this._trickle();
-      if (answerNeeded) this._start('answer', { callId: this.id }).catch((error) => this._fail(error));
-      // one bad candidate is no reason to lose the call
-      if (candidate) await pc.addIceCandidate(candidate).catch(() => {});
-      if (type === 'callAccepted') this._setState('established');
-      if (type === 'callProgress' && this.state !== 'established') this._setState(payload.state as ProgressState);
+      if (type === 'callProgress') this._setState(payload.state);
       this._emit(type as keyof CallEvents, payload as never);
-    }).catch((error) => this._fail(error));
+    }).catch((cause) => {
+      // the media cannot work
+      this._error = asError(cause);
+      this.hangup('media_error');
+    });
   }
 
   /** @internal */
@@ -190,19 +238,9 @@ export class Call extends Emitter<CallEvents> {
     if (this.state === 'ended') return;
     this._release();
     this._phone.calls.delete(this);
-    this._emit('state', (this.state = 'ended'));
-    const duration = ((Date.now() - this.answeredAt!) / 1000) | 0;
+    super._setState('ended');
     const error = this._error;
-    const end: CallEnd = { callId: this.id, reason, duration, code: error?.code, ...payload, error };
-    this._emit('ended', end);
-    this._settleEnded(end);
-  }
-
-  /** @internal the media cannot work */
-  _fail(cause: unknown): RtcJsonError {
-    this._error ??= asError(cause);
-    this.hangup('media_error');
-    return this._error;
+    this._emit('ended', { callId: this.id!, reason, code: error?.code, ...payload, error });
   }
 
   /** @internal */
@@ -210,83 +248,58 @@ export class Call extends Emitter<CallEvents> {
     return /^end/.test(this.state);
   }
 
+  /** @internal what comes late cannot bring an earlier state back */
+  override _setState(state: CallState): void {
+    if (this._over || this.state === 'established') return;
+    if (state === 'established') this.answeredAt ??= Date.now();
+    super._setState(state);
+  }
+
   /** @internal */
-  _setState(state: CallState): void {
-    if (this._over || this.state === state) return;
-    this._emit('state', (this.state = state));
-    if (state === 'established') this.answeredAt = Date.now();
+  _set(flags: Partial<Call>): void {
+    Object.assign(this, flags);
+    this._tracks((track) => (track.enabled = !this.held && !this.muted));
   }
 
   /** @internal one job after the other: a description must be in place before the next message acts on it */
-  _run<T>(job: () => Promise<T>): Promise<T> {
-    const result = this._queue.then(job);
-    this._queue = result.catch(() => {});
-    return result;
+  _run(job: () => Promise<unknown>): Promise<unknown> {
+    return (this._queue = this._queue.then(job, job));
   }
 
   /** @internal */
-  async _openMicrophone(): Promise<void> {
-    const { audio = true, codecs } = this._phone._options;
-    const { pc } = this;
-    let stream = audio as MediaStream;
-    if (!stream.getTracks) {
-      try {
-        const constraints = { audio: audio as MediaTrackConstraints };
-        stream = this._stream = await navigator.mediaDevices.getUserMedia(constraints);
-      } catch (cause) {
-        throw new RtcJsonError('no microphone', { cause, details: (cause as Error).name });
-      }
-    }
-    this._mustLive();
-    for (const track of stream.getAudioTracks()) pc.addTrack(track, stream);
-    if (codecs) {
-      const wanted = RTCRtpReceiver.getCapabilities('audio')!.codecs.filter((codec) => codecs.includes(codec.mimeType));
-      pc.getTransceivers().forEach((transceiver) => transceiver.setCodecPreferences(wanted));
-    }
+  async _offer(type: 'call' | 'answer' | 'update', payload?: object, options?: RequestOptions): Promise<unknown> {
+    await this._run(() => this._describe(type, payload, options));
+    return this._outcome;
   }
 
   /**
-   * @internal sends our description, an answer if there is an offer. It leaves as soon as it is there: the server does
-   * without our candidates, so nothing waits for their gathering.
+   * @internal a job: our next description, an answer if there is an offer, and the request that carries it. It leaves as
+   * soon as it is there: the server does without our candidates, so nothing waits for their gathering.
    */
-  async _start<T extends 'call' | 'answer'>(type: T, payload: Omit<Requests[T][0], 'sdp'>): Promise<void> {
-    const { pc } = this;
-    await this._run(() => pc.setLocalDescription());
-    this._mustLive();
-    this._request = this._phone._newId();
-    const outcome = this._phone._request(type, { ...payload, sdp: pc.localDescription!.sdp } as Requests[T][0], this._request);
-    this._trickle();
-    await outcome;
-  }
-
-  /**
-   * @internal a media server finds us by our checks. A far side that shows no address of its own, but the server's
-   * placeholder only, is a browser like us, and one of the two must tell the other where it is.
-   */
-  _trickle(): void {
-    const { trickle } = this._phone._options;
-    const { remoteDescription } = this.pc;
-    const hidden = remoteDescription && !/a=candidate:(?!.* 0\.0\.0\.0 9 )/.test(remoteDescription.sdp);
-    if (this._request && (trickle ?? hidden)) this._known.then(this._settleReached);
-  }
-
-  /** @internal a call that was hung up while we waited must not be placed, nor keep the microphone */
-  _mustLive(): void {
-    if (this._over) {
-      this._release();
-      throw new RtcJsonError('call ended');
+  async _describe(type: 'call' | 'answer' | 'update', payload?: object, options?: RequestOptions): Promise<void> {
+    const { pc, _phone: phone } = this;
+    if (type === 'update') {
+      // another exchange is under way
+      if (pc.signalingState !== 'stable') throw { retryable: true };
+      pc.restartIce();
     }
+    await pc.setLocalDescription();
+    this._setState('trying');
+    this._outcome = phone.request(type, { callId: this.id, ...payload, sdp: pc.localDescription!.sdp } as never, options);
+    this._request = phone._id;
+    this._outcome.catch(() => {});
+  }
+
+  /** @internal */
+  _tracks(action = (track: MediaStreamTrack): unknown => track.stop()): void {
+    this._stream?.getTracks().forEach(action);
   }
 
   /** @internal */
   _release(): void {
     this.pc.close();
-    this._stream?.getTracks().forEach((track) => track.stop());
+    this._tracks();
     // a job on a closed connection never ends (WebRTC 1.0, section 4.4.1.2): nothing may wait for it
     this._queue = Promise.resolve();
   }
-}
-
-function asError(cause: unknown): RtcJsonError {
-  return cause instanceof RtcJsonError ? cause : new RtcJsonError(`${cause}`, { cause });
 }

@@ -1,8 +1,10 @@
 /** Receives the value of an event. */
 export type Handler<T> = (value: T) => void;
 
-/** Typed events. `Events` maps the name of each event to the type of its value. */
-export class Emitter<Events extends object> {
+/** Something that has a state and tells of events. `Events` maps the name of each event to the type of its value. */
+export abstract class Emitter<Events extends { state: string }> {
+  /** Where it stands; each change is an event `state`. */
+  abstract state: Events['state'];
   /** @internal */
   _handlers: { [K in keyof Events]?: Set<Handler<Events[K]>> } = {};
 
@@ -19,5 +21,10 @@ export class Emitter<Events extends object> {
    */
   _emit<K extends keyof Events>(name: K, value: Events[K]): void {
     this._handlers[name]?.forEach((handler) => queueMicrotask(() => handler(value)));
+  }
+
+  /** @internal */
+  _setState(state: Events['state']): void {
+    if (this.state !== state) this._emit('state', (this.state = state));
   }
 }

@@ -2,27 +2,33 @@
 export interface ErrorInfo {
   /** SIP status (RFC 3261, section 21); 0 when the fault is on this side. */
   code?: number;
-  /** What exactly was wrong, as the server or the browser names it. */
+  /** What exactly was wrong, as the server says; the name of the browser's own error. */
   details?: unknown;
   /** Q.850 cause from the server, or the browser's own error (a `DOMException` of `getUserMedia`, say). */
   cause?: unknown;
-  /** May the same request succeed later? By default so for 408, 429 and from 500 to 599. */
+  /** May the same request succeed later? Unless the server says so, 408, 429 and from 500 to 599. */
   retryable?: boolean;
+  request?: string;
 }
 
 /** The one error of this library: a refusal of the server or a fault on this side. */
-export class RtcJsonError extends Error {
-  readonly code: number;
-  readonly details: unknown;
-  override readonly cause: unknown;
-  readonly retryable: boolean;
+export class RtcJsonError extends Error implements ErrorInfo {
+  override name = 'RtcJsonError';
+  declare code: number;
+  declare details?: unknown;
+  declare cause?: unknown;
+  declare retryable: boolean;
+  /** Id of the request that was refused. */
+  declare request?: string;
 
-  constructor(message: string, { code = 0, details, cause, retryable }: ErrorInfo = {}) {
+  constructor(message: string, info: ErrorInfo = {}) {
     super(message);
-    this.name = 'RtcJsonError';
-    this.code = code;
-    this.details = details;
-    this.cause = cause;
-    this.retryable = retryable ?? /^(408|429|5..)$/.test(`${code}`);
+    Object.assign(this, { code: 0, retryable: /^(408|429|5)/.test(`${info.code}`) }, info);
   }
+}
+
+/** @internal */
+export function asError(cause: unknown): RtcJsonError {
+  const { message, name: details } = cause as Error;
+  return cause instanceof RtcJsonError ? cause : new RtcJsonError(message, { cause, details });
 }

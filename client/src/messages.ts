@@ -1,3 +1,5 @@
+// The messages of the wire, as docs/protocol.md has them. test/messages.test.mjs holds them against crates/protocol.
+
 /** Why a call ended. */
 export type EndReason =
   | 'normal_clearing'
@@ -16,14 +18,45 @@ export type EndReason =
   | 'session_expired'
   | 'internal_error';
 
+/** `early`: the far side sends sound already. `queued`: it has the call, nobody rings yet. */
+export type ProgressState = 'trying' | 'ringing' | 'early' | 'queued';
+
+/** Why a registration ended. */
+export type UnregisterReason = 'requested' | 'expired' | 'replaced' | 'shutdown';
+
+export type TransferState = 'trying' | 'ringing' | 'completed' | 'failed';
+export type ConferenceState = 'joining' | 'active' | 'ended' | 'failed';
+export type RecordingState = 'recording' | 'paused' | 'stopped';
+export type RecordingAction = 'start' | 'stop' | 'pause' | 'resume';
+
+/** Who called: the far side (`in`) or this side (`out`). */
+export type Direction = 'in' | 'out';
+
 /** Milliseconds from `call` to the first 18x and to the answer. */
 export interface Timings {
   ringing?: number;
   answered?: number;
 }
 
-/** Who called: the far side (`in`) or this side (`out`). */
-export type Direction = 'in' | 'out';
+/** The far side of a call. */
+export interface Remote {
+  number: string;
+  /** Empty when there is none. */
+  displayName: string;
+}
+
+export interface IceServer {
+  urls: string[];
+  username?: string;
+  credential?: string;
+}
+
+/** The browsers' `RTCIceCandidateInit`. */
+export interface Candidate {
+  candidate: string;
+  sdpMid?: string | null;
+  sdpMLineIndex?: number | null;
+}
 
 /** A live call as the server knows it, told to a browser that comes back. */
 export interface CallSnapshot {
@@ -38,10 +71,26 @@ export interface CallSnapshot {
   sdp?: string;
   hold: boolean;
   remoteHold: boolean;
+  muted?: boolean;
+  recording?: RecordingState;
   /** Whole seconds since the answer. */
   since: number;
   /** Id of the `call` that it belongs to. */
   request?: string;
+}
+
+/** Answer to a {@link Challenge} (RFC 7616, section 3.4). */
+export interface DigestAnswer {
+  /** When it is not the DN. */
+  username?: string;
+  realm?: string;
+  nonce: string;
+  uri?: string;
+  response: string;
+  algorithm?: string;
+  qop?: string;
+  cnonce?: string;
+  nc?: string;
 }
 
 /** Outcome of a registration. */
@@ -51,25 +100,45 @@ export interface Registered {
   expires: number;
   server: string;
   /** Token with which this session is resumed. */
-  session?: string;
-  protocol?: number;
-  iceServers?: RTCIceServer[];
+  session: string;
+  protocol: number;
+  iceServers: IceServer[];
   /** Live calls of this session, and those that ring at this DN. */
-  calls?: CallSnapshot[];
+  calls: CallSnapshot[];
+}
+
+export interface RegistrationFailed {
+  reason: string;
+  code: number;
+}
+
+export interface Challenge {
+  realm: string;
+  nonce: string;
+  algorithm: string;
+  qop: string;
+  method: string;
+  uri: string;
+  /** The call whose request was challenged; absent for a registration. */
+  callId?: string;
+}
+
+export interface Unregistered {
+  dn: string;
+  reason: UnregisterReason;
 }
 
 export interface IncomingCall {
   callId: string;
   from: string;
-  displayName?: string;
+  /** Empty when there is none. */
+  displayName: string;
+  /** The offer; without it the answer carries one. */
   sdp?: string;
   to?: string;
   headers?: Record<string, string>;
   diversion?: string;
 }
-
-/** `early`: the far side sends sound already. `queued`: it has the call, nobody rings yet. */
-export type ProgressState = 'trying' | 'ringing' | 'early' | 'queued';
 
 export interface CallProgress {
   callId: string;
@@ -81,17 +150,19 @@ export interface CallProgress {
 
 export interface CallAccepted {
   callId: string;
-  sdp?: string;
+  sdp: string;
 }
 
 export interface CallUpdated {
   callId: string;
-  hold?: boolean;
-  remoteHold?: boolean;
+  /** On hold by this side. */
+  hold: boolean;
+  /** On hold by the far side. */
+  remoteHold: boolean;
   sdp?: string;
   answerNeeded?: boolean;
-  /** New identity of the far side. */
-  remote?: { number: string; displayName: string };
+  /** Who the far side is now. */
+  remote?: Remote;
 }
 
 export interface CallEnded {
@@ -109,31 +180,52 @@ export interface CallEnded {
 export interface RemoteCandidate {
   callId: string;
   /** `null`: there are no more. */
-  candidate: RTCIceCandidateInit | null;
+  candidate: Candidate | null;
+}
+
+export interface TransferProgress {
+  callId: string;
+  state: TransferState;
+  /** SIP status of the far side's attempt. */
+  code?: number;
+}
+
+export interface ConferenceUpdated {
+  room: string;
+  callIds: string[];
+  state: ConferenceState;
+}
+
+export interface RecordingUpdated {
+  callId: string;
+  state: RecordingState;
+}
+
+export interface TextMessage {
+  from: string;
+  text: string;
 }
 
 export interface ErrorPayload {
   message: string;
   code: number;
-  details?: unknown;
+  /** Empty when there are none. */
+  details: string;
   callId?: string;
   request?: string;
   cause?: number;
   retryable?: boolean;
 }
 
-export interface Unregistered {
-  dn: string;
-  reason: 'requested' | 'expired' | 'replaced' | 'shutdown';
+export interface Ack {
+  callId?: string;
+  /** `rfc4733` as the outcome of `dtmf`: nothing was sent, the browser plays the digits. */
+  mode?: string;
 }
 
 export interface Notice {
+  /** A word, such as `draining`: connect elsewhere soon. */
   reason: string;
-}
-
-export interface TextMessage {
-  from: string;
-  text: string;
 }
 
 /** Messages about one call that a server sends, by type. */
@@ -143,20 +235,62 @@ export interface CallMessages {
   callUpdated: CallUpdated;
   callEnded: CallEnded;
   iceCandidate: RemoteCandidate;
+  transferProgress: TransferProgress;
+  recordingUpdated: RecordingUpdated;
 }
 
 /** Messages of a server that belong to no call, by type. */
 export interface PhoneMessages {
   unregistered: Unregistered;
+  conferenceUpdated: ConferenceUpdated;
   message: TextMessage;
   notice: Notice;
 }
 
-/** Requests of a client, by type: payload and outcome. */
-export interface Requests {
+/** All messages of a server, by type. */
+export interface ServerMessages extends CallMessages, PhoneMessages {
+  registered: Registered;
+  registrationFailed: RegistrationFailed;
+  challenge: Challenge;
+  incomingCall: IncomingCall;
+  error: ErrorPayload;
+  ack: Ack;
+  pong: object;
+}
+
+/** Requests about one call, by type: payload and outcome. */
+export interface CallRequests {
+  answer: [{ callId: string; sdp: string }, Ack];
+  hangup: [{ callId: string; reason?: string }, CallEnded];
+  hold: [{ callId: string; hold: boolean }, CallUpdated];
+  mute: [{ callId: string; muted: boolean }, Ack];
+  dtmf: [{ callId: string; digit: string; duration?: number }, Ack];
+  update: [{ callId: string; sdp: string }, CallUpdated];
+  transfer: [{ callId: string; to?: string; withCallId?: string }, Ack];
+  recording: [{ callId: string; action: RecordingAction }, RecordingUpdated];
+}
+
+/** Requests of a client after `register`, by type: payload and outcome. */
+export interface Requests extends CallRequests {
   unregister: [object, Unregistered];
   ping: [object, object];
   call: [{ to: string; sdp: string; displayName?: string; headers?: Record<string, string> }, CallAccepted];
-  answer: [{ callId: string; sdp: string }, { callId: string }];
-  hangup: [{ callId: string; reason: string }, CallEnded];
+  conference: [{ callIds: string[]; room?: string }, Ack];
+  digest: [{ callId?: string; digest: DigestAnswer }, Ack];
+  message: [{ to: string; text: string }, Ack];
+}
+
+/** All messages of a client, by type. */
+export interface ClientMessages extends Record<never, never> {
+  register: {
+    dn?: string;
+    password?: string;
+    token?: string;
+    digest?: DigestAnswer;
+    displayName?: string;
+    expires?: number;
+    resume?: string;
+    last?: number;
+  };
+  iceCandidate: { callId: string; candidate?: Candidate | null };
 }

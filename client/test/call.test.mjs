@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { accept, established, FakePeer, fakeStream, newPhone, registered, settle } from './fakes.mjs';
+import { clock, codecs, established, FakePeer, fakeStream, microphone, newPhone, registered, settle } from './fakes.mjs';
 
 test('the offer leaves before any candidate is gathered, and the call goes through its states', async () => {
   const { phone, socket } = await registered();
@@ -9,7 +9,7 @@ test('the offer leaves before any candidate is gathered, and the call goes throu
   call.on('state', (state) => log.push(state));
   call.on('stream', (stream) => log.push(stream));
   call.on('ended', ({ reason, duration }) => log.push(`${reason} ${duration}`));
-  assert.deepEqual([call.direction, call.from, call.to, call.state, call.id], ['out', '5001', '1003', 'new', '']);
+  assert.deepEqual([call.direction, call.from, call.to, call.state, call.id], ['out', '5001', '1003', 'new', undefined]);
   await settle();
 
   assert.equal(call.pc, FakePeer.last);
@@ -19,7 +19,7 @@ test('the offer leaves before any candidate is gathered, and the call goes throu
     displayName: 'Bob',
     headers: { 'X-Queue': '7' },
     to: '1003',
-    sdp: 'offer of the browser',
+    sdp: 'offer 1 ice 0',
   });
 
   socket.say('callProgress', { callId: 'c1', state: 'trying', request: request.id }, request.id);
@@ -32,9 +32,10 @@ test('the offer leaves before any candidate is gathered, and the call goes throu
   assert.deepEqual(call.pc.remoteDescription, { type: 'answer', sdp: 'answer of 1003' });
   assert.ok(Date.now() - call.answeredAt < 1000);
 
-  const stream = fakeStream();
-  call.pc.ontrack({ streams: [stream], track: stream.track });
-  assert.equal(call.remoteStream, stream);
+  const { track } = fakeStream();
+  call.pc.ontrack({ streams: [], track });
+  const stream = call.remoteStream;
+  assert.deepEqual(stream.tracks, [track]);
   socket.say('callEnded', { callId: 'c1', reason: 'normal_clearing', duration: 12, cause: 16 }, 'evt-3');
   const end = await call.ended;
   assert.equal(end.cause, 16);
@@ -44,7 +45,7 @@ test('the offer leaves before any candidate is gathered, and the call goes throu
   phone.close();
 });
 
-test('early media is a provisional answer, the answer follows', async () => {
+test('early media is an answer already; the one that follows gets an offer of its own', async () => {
   const { phone, socket } = await registered();
   const call = phone.call('603');
   await settle();
@@ -52,7 +53,7 @@ test('early media is a provisional answer, the answer follows', async () => {
   socket.say('callProgress', { callId: 'c1', state: 'early', sdp: 'early', request: id }, 'evt-1');
   socket.say('callAccepted', { callId: 'c1', sdp: 'final' }, id);
   await settle();
-  assert.deepEqual(call.pc.log, ['local offer', 'remote pranswer early', 'remote answer final']);
+  assert.deepEqual(call.pc.log, ['local offer 1 ice 0', 'remote answer early', 'local offer 2 ice 0', 'remote answer final']);
   assert.equal(call.state, 'established');
   phone.close();
 });
@@ -66,17 +67,18 @@ test('messages of one call take effect in order, however long a description take
   call.pc.remoteGate = new Promise((done) => (open = done));
   const log = [];
   call.on('state', (state) => log.push(state));
+  call.on('recordingUpdated', ({ state }) => log.push(state));
   call.on('ended', () => log.push('event ended'));
   socket.say('callProgress', { callId: 'c1', state: 'trying', request: id }, id);
   socket.say('callAccepted', { callId: 'c1', sdp: 'a' }, id);
-  socket.say('iceCandidate', { callId: 'c1', candidate: { candidate: 'x' } }, 'evt-1');
+  await settle();
+  socket.say('recordingUpdated', { callId: 'c1', state: 'recording' }, 'evt-1');
   socket.say('callEnded', { callId: 'c1', reason: 'normal_clearing', duration: 0 }, 'evt-2');
   await settle();
-  assert.deepEqual(log, ['trying']);
+  assert.deepEqual(log, []);
   open();
   await settle();
-  assert.deepEqual(log, ['trying', 'established', 'ended', 'event ended']);
-  assert.deepEqual(call.pc.candidates, [{ candidate: 'x' }]);
+  assert.deepEqual(log, ['established', 'recording', 'ended', 'event ended']);
   phone.close();
 });
 
@@ -87,6 +89,7 @@ test('a call that fails: the error of the request, then the end of the call with
   const { id } = socket.find('call');
   socket.say('callProgress', { callId: 'c1', state: 'trying', request: id }, id);
   socket.say('error', { message: 'Busy Here', code: 486, details: 'user_busy', callId: 'c1' }, id);
+  await settle();
   socket.say('callEnded', { callId: 'c1', reason: 'user_busy', duration: 0, code: 486, cause: 17 }, 'evt-1');
   const end = await call.ended;
   assert.deepEqual([end.reason, end.code, end.cause, end.error.message], ['user_busy', 486, 17, 'Busy Here']);
@@ -101,21 +104,20 @@ test('a call that is refused before it has a name ends with the code of the refu
   await settle();
   socket.say('error', { message: 'International calls are barred', code: 403, details: '' }, socket.find('call').id);
   const end = await call.ended;
-  assert.deepEqual([end.callId, end.reason, end.code, end.duration], ['', 'call_rejected', 403, 0]);
+  assert.deepEqual([end.callId, end.reason, end.code], [undefined, 'call_rejected', 403]);
   assert.equal(end.error.message, 'International calls are barred');
   phone.close();
 });
 
 test('hang up: the media stops at once, the end comes from the server', async () => {
+  const asked = [];
   const stream = fakeStream();
-  Object.defineProperty(globalThis, 'navigator', {
-    value: { mediaDevices: { getUserMedia: async () => stream } },
-    configurable: true,
-  });
+  microphone(async (constraints) => (asked.push(constraints), stream));
   const { phone, socket } = await registered({ audio: { echoCancellation: false } });
   const call = await established(phone, socket);
+  assert.deepEqual(asked, [{ audio: { echoCancellation: false } }]);
   assert.equal(call.state, 'established');
-  call.hangup();
+  call.hangup('user_hangup');
   assert.equal(call.state, 'ending');
   assert.ok(stream.track.stopped);
   await settle();
@@ -182,10 +184,7 @@ test('hang up before the server has named the call: sent as soon as it has', asy
 test('hang up while the microphone is asked for: nothing is sent, the microphone is released', async () => {
   let grant;
   const stream = fakeStream();
-  Object.defineProperty(globalThis, 'navigator', {
-    value: { mediaDevices: { getUserMedia: () => new Promise((done) => (grant = done)) } },
-    configurable: true,
-  });
+  microphone(() => new Promise((done) => (grant = done)));
   const { phone, socket } = await registered({ audio: undefined });
   const call = phone.call('1003');
   await settle();
@@ -199,10 +198,7 @@ test('hang up while the microphone is asked for: nothing is sent, the microphone
 
 test('without a microphone an outbound call ends with media_error and the browser’s own error', async () => {
   const fault = Object.assign(new Error('x'), { name: 'NotAllowedError' });
-  Object.defineProperty(globalThis, 'navigator', {
-    value: { mediaDevices: { getUserMedia: () => Promise.reject(fault) } },
-    configurable: true,
-  });
+  microphone(() => Promise.reject(fault));
   const { phone, socket } = await registered({ audio: true });
   const end = await phone.call('1003').ended;
   assert.equal(end.reason, 'media_error');
@@ -245,10 +241,10 @@ test('an inbound call: event, answer at once, established after the ack', async 
   const promise = call.answer();
   assert.equal(call.answer(), promise);
   await settle();
-  assert.deepEqual(call.pc.log, ['remote offer offer of 1003', 'local answer']);
+  assert.deepEqual(call.pc.log, ['remote offer offer of 1003', 'local answer 1 ice 0']);
   const { payload, id } = socket.find('answer');
-  assert.deepEqual(payload, { callId: 'c7', sdp: 'answer of the browser' });
-  assert.equal(call.state, 'ringing');
+  assert.deepEqual(payload, { callId: 'c7', sdp: 'answer 1 ice 0' });
+  assert.equal(call.state, 'trying');
   socket.say('ack', { callId: 'c7' }, id);
   await promise;
   assert.equal(call.state, 'established');
@@ -263,12 +259,12 @@ test('an inbound call without an offer: the answer carries ours', async () => {
   const promise = call.answer();
   await settle();
   const { payload, id } = socket.find('answer');
-  assert.equal(payload.sdp, 'offer of the browser');
+  assert.equal(payload.sdp, 'offer 1 ice 0');
   socket.say('ack', { callId: 'c8' }, id);
   await promise;
   socket.say('callAccepted', { callId: 'c8', sdp: 'answer in the ACK' }, 'evt-2');
   await settle();
-  assert.deepEqual(call.pc.log, ['local offer', 'remote answer answer in the ACK']);
+  assert.deepEqual(call.pc.log, ['local offer 1 ice 0', 'remote answer answer in the ACK']);
   phone.close();
 });
 
@@ -299,12 +295,12 @@ test('without a microphone an inbound call goes on ringing and can be answered l
     if (fail) throw new Error('unplugged');
     return fakeStream();
   };
-  Object.defineProperty(globalThis, 'navigator', { value: { mediaDevices: { getUserMedia } }, configurable: true });
+  microphone(getUserMedia);
   const { phone, socket } = await registered({ audio: true });
   const incoming = new Promise((done) => phone.on('call', done));
   socket.say('incomingCall', { callId: 'c1', from: '1003', sdp: 'o' }, 'evt-1');
   const call = await incoming;
-  await assert.rejects(call.answer(), { message: 'no microphone' });
+  await assert.rejects(call.answer(), { name: 'RtcJsonError', code: 0, message: 'unplugged' });
   assert.equal(call.state, 'ringing');
   fail = false;
   const promise = call.answer();
@@ -330,88 +326,101 @@ test('an answer that comes too late rejects and ends the call', async () => {
   phone.close();
 });
 
-test('a new offer of the far side is answered; hold alone is only told', async () => {
-  const { phone, socket } = await registered();
-  const call = await established(phone, socket);
-  const updates = [];
-  call.on('callUpdated', (update) => updates.push(update.remoteHold));
-  socket.say('callUpdated', { callId: 'c1', remoteHold: true }, 'evt-1');
-  socket.say('callUpdated', { callId: 'c1', remoteHold: false, sdp: 'offer 2', answerNeeded: true }, 'evt-2');
-  await settle();
-  assert.deepEqual(updates, [true, false]);
-  assert.deepEqual(call.pc.log.slice(2), ['remote offer offer 2', 'local answer']);
-  assert.deepEqual(socket.find('answer').payload, { callId: 'c1', sdp: 'answer of the browser' });
-  assert.equal(call.pc.tracks.length, 1);
+test('servers for ICE: those of the registration, or of the page', async () => {
+  const iceServers = [{ urls: ['turn:b'], username: 'u', credential: 'c' }];
+  const { phone } = await registered({}, { iceServers });
+  assert.deepEqual(phone.call('1003').pc.config.iceServers, iceServers);
   phone.close();
+  const rtc = { iceServers: [{ urls: 'stun:a' }], iceTransportPolicy: 'relay' };
+  const other = await registered({ rtc }, { iceServers });
+  const { config } = other.phone.call('1003').pc;
+  assert.deepEqual([config.iceServers, config.iceTransportPolicy], [rtc.iceServers, 'relay']);
+  other.phone.close();
 });
 
-test('servers for ICE: those of the page, then those of the registration', async () => {
-  const phone = newPhone({ iceServers: [{ urls: 'stun:a' }] });
-  const promise = phone.register();
-  accept({ iceServers: [{ urls: 'turn:b', username: 'u', credential: 'c' }] });
-  await promise;
-  const call = phone.call('1003');
-  assert.deepEqual(call.pc.config.iceServers, [{ urls: 'stun:a' }, { urls: 'turn:b', username: 'u', credential: 'c' }]);
-  phone.close();
-});
-
-test('codecs: only those that were asked for are offered; without the option the browser decides', async () => {
-  const codecs = ['audio/opus', 'audio/PCMU', 'audio/telephone-event'].map((mimeType) => ({ mimeType }));
-  globalThis.RTCRtpReceiver = { getCapabilities: () => ({ codecs }) };
-  const wanted = await registered({ codecs: ['audio/PCMU', 'audio/telephone-event'] });
-  const limited = wanted.phone.call('1003');
-  await settle();
-  assert.deepEqual(limited.pc.codecs.map((c) => c.mimeType), ['audio/PCMU', 'audio/telephone-event']);
-  wanted.phone.close();
-
+test('codecs: PCMU and telephone-event are offered, or what the page wants; a browser without a choice offers all', async (t) => {
   const { phone } = await registered();
   const call = phone.call('1003');
   await settle();
-  assert.equal(call.pc.codecs, undefined);
+  assert.deepEqual(call.pc.codecs.map(({ mimeType }) => mimeType), ['audio/PCMU', 'audio/telephone-event']);
+  phone.close();
+
+  const wide = await registered({ codecs: /opus/ });
+  const other = wide.phone.call('1003');
+  await settle();
+  assert.deepEqual(other.pc.codecs, [codecs[0]]);
+  wide.phone.close();
+
+  t.mock.method(FakePeer.prototype, 'getTransceivers', () => [{}]);
+  const old = await registered();
+  old.phone.call('1003');
+  await settle();
+  assert.equal(old.socket.count('call'), 1);
+  old.phone.close();
+});
+
+test('a sound that is there already is cloned for each call, and left open', async () => {
+  const audio = fakeStream();
+  const { phone, socket } = await registered({ audio });
+  const call = await established(phone, socket);
+  phone.call('1004');
+  await settle();
+  assert.equal(audio.clones.length, 2);
+  assert.equal(call.pc.stream, audio.clones[0]);
+  call.hangup();
+  assert.deepEqual([audio, ...audio.clones].map(({ track }) => track.stopped), [false, true, false]);
   phone.close();
 });
 
-test('candidates go to a far side that shows no address of its own, or on wish, and not before the call has its name', async (t) => {
-  const placeholder = 'a=candidate:1 1 udp 1 0.0.0.0 9 typ host\r\n';
-  const address = 'a=candidate:2 1 udp 2113937151 192.0.2.1 50000 typ host\r\n';
-  for (const [sdp, trickle, sent] of [
-    [placeholder, undefined, 1],
-    [placeholder, false, 0],
-    [placeholder + address, undefined, 0],
-    [address, undefined, 0],
-    [address, true, 1],
-  ]) {
-    const one = await registered({ trickle });
-    t.after(() => one.phone.close());
-    const request = one.phone.call('1003');
-    await settle();
-    const { id } = one.socket.find('call');
-    one.socket.say('callProgress', { callId: 'c1', state: 'trying', request: id }, id);
-    one.socket.say('callAccepted', { callId: 'c1', sdp }, id);
-    await settle();
-    request.pc.onicecandidate({ candidate: { candidate: 'a' } });
-    await settle();
-    assert.equal(one.socket.count('iceCandidate'), sent, `${sdp} ${trickle}`);
-  }
+test('a signal that aborts takes back a call that nobody has answered, and leaves one that was answered', async () => {
+  const { phone, socket } = await registered();
+  const controller = new AbortController();
+  const call = phone.call('1003', { signal: controller.signal });
+  await settle();
+  const { id, payload } = socket.find('call');
+  assert.deepEqual(Object.keys(payload), ['to', 'sdp']);
+  socket.say('callProgress', { callId: 'c1', state: 'ringing', request: id }, id);
+  await settle();
+  controller.abort();
+  await settle();
+  assert.equal(socket.find('hangup').payload.callId, 'c1');
+  socket.say('callEnded', { callId: 'c1', reason: 'cancelled', duration: 0 }, socket.find('hangup').id);
+  const end = await call.ended;
+  assert.deepEqual([end.reason, end.error.details], ['cancelled', 'AbortError']);
 
-  const { phone, socket } = await registered({ trickle: true });
-  const call = phone.call('1003');
+  const late = new AbortController();
+  const answered = phone.call('1003', { signal: late.signal });
   await settle();
-  call.pc.onicecandidate({ candidate: { candidate: 'a' } });
+  const second = socket.find('call').id;
+  socket.say('callAccepted', { callId: 'c2', sdp: 'a' }, second);
   await settle();
-  assert.equal(socket.count('iceCandidate'), 0);
-  const request = socket.find('call').id;
-  socket.say('callProgress', { callId: 'c1', state: 'trying', request }, request);
+  late.abort();
   await settle();
-  call.pc.onicecandidate({ candidate: null });
+  assert.equal(answered.state, 'established');
+  phone.close();
+});
+
+test('a signal that has aborted before: nothing is sent', async () => {
+  const { phone, socket } = await registered();
+  const end = await phone.call('1003', { signal: AbortSignal.abort() }).ended;
+  assert.equal(end.error.details, 'AbortError');
+  assert.equal(socket.count('call'), 0);
+  phone.close();
+});
+
+test('a signal on an answer refuses the call', async () => {
+  const { phone, socket } = await registered();
+  const incoming = new Promise((done) => phone.on('call', done));
+  socket.say('incomingCall', { callId: 'c1', from: '1003', displayName: '', sdp: 'o' }, 'evt-1');
+  const call = await incoming;
+  const controller = new AbortController();
+  const promise = call.answer({ signal: controller.signal });
   await settle();
-  assert.deepEqual(
-    socket.sent.filter(({ type }) => type === 'iceCandidate').map(({ payload }) => payload),
-    [
-      { callId: 'c1', candidate: { candidate: 'a' } },
-      { callId: 'c1', candidate: null },
-    ],
-  );
+  controller.abort();
+  await assert.rejects(promise, { name: 'RtcJsonError', details: 'AbortError' });
+  await settle();
+  assert.equal(socket.count('hangup'), 1);
+  assert.equal(call.state, 'ending');
   phone.close();
 });
 

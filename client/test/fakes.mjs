@@ -1,5 +1,6 @@
 // Stand-ins for the browser's WebSocket, RTCPeerConnection and microphone, and the server's side of a conversation.
 import { Phone } from '../dist/rtc-json.js';
+import { Phone as FullPhone } from '../dist/full.js';
 
 /** Lets everything run that waits for nothing but promises. */
 export const settle = () => new Promise((done) => setImmediate(done));
@@ -18,13 +19,14 @@ export class FakeSocket {
     FakeSocket.all.push(this);
   }
   send(frame) {
-    if (this.closed) throw new Error('sent on a closed socket');
+    if (!this.opened || this.closed) throw new Error('sent on a socket that is not open');
     this.sent.push(JSON.parse(frame));
   }
   close() {
     this.closed = true;
   }
   open() {
+    this.opened = true;
     this.onopen?.({});
   }
   say(type, payload, id) {
@@ -43,20 +45,28 @@ export class FakeSocket {
   }
 }
 
-/** A connection that never ends gathering (nor begins), and applies a remote description when the test allows it. */
+const invalid = (what) => Object.assign(new Error(what), { name: 'InvalidStateError' });
+
+/**
+ * A connection that never ends gathering (nor begins), and applies a remote description when the test allows it. Its
+ * descriptions tell which they are, and how many ICE restarts there were: `offer 2 ice 1`.
+ */
 export class FakePeer {
   static all = [];
   static get last() {
     return FakePeer.all.at(-1);
   }
   iceGatheringState = 'gathering';
+  iceConnectionState = 'new';
   signalingState = 'stable';
   localDescription = null;
   remoteDescription = null;
   log = [];
-  tracks = [];
   transceivers = [];
   candidates = [];
+  listeners = {};
+  descriptions = 0;
+  restarts = 0;
   /** Replaced by a test that wants the next remote description to take its time. */
   remoteGate = Promise.resolve();
 
@@ -64,77 +74,172 @@ export class FakePeer {
     this.config = config;
     FakePeer.all.push(this);
   }
-  addTrack(track) {
-    this.tracks.push(track);
-    this.transceivers.push({ setCodecPreferences: (codecs) => (this.codecs = codecs) });
+  addEventListener(name, listener) {
+    this.listeners[name] = listener;
+  }
+  addTrack(track, stream) {
+    if (this.signalingState === 'closed') throw invalid('closed');
+    const sender = {
+      track,
+      replaced: [],
+      async replaceTrack(next) {
+        sender.track = next;
+        sender.replaced.push(next);
+      },
+      dtmf: { toneBuffer: '', played: [], insertDTMF: (...args) => sender.dtmf.played.push(args) },
+    };
+    this.stream = stream;
+    this.transceivers.push({ sender, setCodecPreferences: (codecs) => (this.codecs = codecs) });
+    return sender;
   }
   getTransceivers() {
     return this.transceivers;
   }
-  async setLocalDescription() {
+  getSenders() {
+    return this.transceivers.map(({ sender }) => sender);
+  }
+  restartIce() {
+    this.restart = true;
+  }
+  async setLocalDescription(description) {
+    if (this.signalingState === 'closed') throw invalid('closed');
+    if (description?.type === 'rollback') {
+      if (this.signalingState !== 'have-local-offer') throw invalid('nothing to roll back');
+      this.#rollback();
+      return;
+    }
     const type = this.signalingState === 'have-remote-offer' ? 'answer' : 'offer';
-    this.localDescription = { type, sdp: `${type} of the browser` };
+    if (type === 'offer' && this.restart) {
+      this.restarts++;
+      this.restart = false;
+    }
+    this.before = this.localDescription;
+    this.localDescription = { type, sdp: `${type} ${++this.descriptions} ice ${this.restarts}` };
     this.signalingState = type === 'offer' ? 'have-local-offer' : 'stable';
-    this.log.push(`local ${type}`);
+    this.log.push(`local ${this.localDescription.sdp}`);
+  }
+  #rollback() {
+    this.signalingState = 'stable';
+    this.localDescription = this.before;
+    this.log.push('rollback');
   }
   async setRemoteDescription(description) {
     await this.remoteGate;
+    if (this.signalingState === 'closed') throw invalid('closed');
     if (description.sdp === 'bad') throw new Error('cannot parse');
+    if (description.type === 'offer') {
+      if (this.signalingState === 'have-local-offer') this.#rollback();
+      this.signalingState = 'have-remote-offer';
+    } else {
+      if (this.signalingState !== 'have-local-offer') throw invalid(`an answer while ${this.signalingState}`);
+      this.signalingState = 'stable';
+    }
     this.remoteDescription = description;
-    this.signalingState =
-      { offer: 'have-remote-offer', pranswer: 'have-remote-pranswer' }[description.type] ?? 'stable';
     this.log.push(`remote ${description.type} ${description.sdp}`);
   }
   async addIceCandidate(candidate) {
     if (!this.remoteDescription) throw new Error('no remote description');
     this.candidates.push(candidate);
   }
+  /** As the browser tells it. */
+  ice(state) {
+    this.iceConnectionState = state;
+    this.oniceconnectionstatechange?.({});
+  }
+  found(candidate) {
+    this.listeners.icecandidate?.({ candidate });
+  }
   close() {
     this.signalingState = 'closed';
   }
 }
 
+/** A stream of one track; its clones are in `clones`. */
 export function fakeStream() {
-  const track = { kind: 'audio', stopped: false, stop: () => (track.stopped = true) };
-  return { track, getTracks: () => [track], getAudioTracks: () => [track] };
+  const track = { kind: 'audio', enabled: true, stopped: false, stop: () => (track.stopped = true) };
+  const stream = {
+    track,
+    clones: [],
+    getTracks: () => [track],
+    getAudioTracks: () => [track],
+    clone: () => (stream.clones.push(fakeStream()), stream.clones.at(-1)),
+  };
+  return stream;
 }
 
-export function newPhone(options = {}) {
-  return new Phone({
+export const codecs = ['audio/opus', 'audio/G722', 'audio/PCMU', 'audio/PCMA', 'audio/telephone-event'].map((mimeType) => ({ mimeType }));
+
+/** What `getUserMedia` of the fake browser gives. */
+export function microphone(getUserMedia) {
+  Object.defineProperty(globalThis, 'navigator', { value: { mediaDevices: { getUserMedia } }, configurable: true });
+}
+
+Object.assign(globalThis, {
+  WebSocket: FakeSocket,
+  RTCPeerConnection: FakePeer,
+  RTCRtpReceiver: { getCapabilities: () => ({ codecs }) },
+  MediaStream: class {
+    constructor(tracks) {
+      this.tracks = tracks;
+    }
+  },
+});
+
+/** Listeners of the page, which a test can call. */
+export function fakeWindow(t) {
+  const listeners = new Map();
+  globalThis.addEventListener = (name, listener) => listeners.set(name, listener);
+  t.after(() => delete globalThis.addEventListener);
+  return (name) => listeners.get(name)?.({ type: name });
+}
+
+export class FakeStorage {
+  items = new Map();
+  getItem = (key) => this.items.get(key) ?? null;
+  setItem = (key, value) => void this.items.set(key, value);
+  removeItem = (key) => void this.items.delete(key);
+}
+
+export function newPhone({ full, ...options } = {}) {
+  return new (full ? FullPhone : Phone)({
     url: 'wss://server.example/ws',
     dn: '5001',
     password: 'pw5001',
     displayName: 'Alice',
     audio: fakeStream(),
-    backoff: [1, 4],
-    WebSocket: FakeSocket,
-    RTCPeerConnection: FakePeer,
     ...options,
   });
 }
 
 /** Answers the `register` of the newest socket. */
-export function accept(payload = {}) {
+export async function accept(payload = {}) {
   const socket = FakeSocket.last;
   socket.open();
-  const fields = { dn: '5001', expires: 300, server: 'fake', session: 'token-1', calls: [], ...payload };
+  await settle();
+  const fields = { dn: '5001', expires: 300, server: 'fake', session: 'token-1', protocol: 1, iceServers: [], calls: [], ...payload };
   socket.say('registered', fields, socket.find('register').id);
+  await settle();
   return socket;
 }
 
-export async function registered(options) {
+export async function registered(options, payload) {
   const phone = newPhone(options);
   const promise = phone.register();
-  const socket = accept();
+  const socket = await accept(payload);
   await promise;
   return { phone, socket };
 }
 
-/** The next socket that the client opens after it lost one. */
-export async function reconnected() {
+/** The next socket that the client opens after it lost one. The clock must be a fake one. */
+export function reconnected(t) {
   const before = FakeSocket.all.length;
-  for (let i = 0; i < 200 && FakeSocket.all.length === before; i++) await new Promise((done) => setTimeout(done, 1));
+  for (let i = 0; i < 100 && FakeSocket.all.length === before; i++) t.mock.timers.tick(100);
   return FakeSocket.last;
+}
+
+/** A clock that the test moves by `t.mock.timers.tick`. */
+export function clock(t) {
+  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
 }
 
 /** A call that the server has named and that is answered. */
@@ -147,3 +252,5 @@ export async function established(phone, socket, callId = 'c1') {
   await settle();
   return call;
 }
+
+export const snapshot = (fields) => ({ direction: 'out', state: 'established', from: '5001', to: '1003', hold: false, remoteHold: false, since: 7, ...fields });

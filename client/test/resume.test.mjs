@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { accept, established, FakePeer, FakeSocket, reconnected, registered, settle } from './fakes.mjs';
+import { accept, clock, established, FakePeer, FakeSocket, reconnected, registered, settle, snapshot } from './fakes.mjs';
 
-test('a lost socket: the session is resumed with its token, the last event and the password', async () => {
+test('a lost socket: the session is resumed with its token, the last event and the password', async (t) => {
+  clock(t);
   const { phone, socket } = await registered();
   const states = [];
   phone.on('state', (state) => states.push(state));
@@ -10,9 +11,9 @@ test('a lost socket: the session is resumed with its token, the last event and t
   socket.drop();
   await settle();
   assert.equal(phone.state, 'reconnecting');
-  const next = await reconnected();
+  const next = reconnected(t);
   const first = socket.find('register');
-  accept();
+  await accept();
   const second = next.find('register');
   assert.deepEqual(second.payload, {
     dn: '5001',
@@ -27,46 +28,52 @@ test('a lost socket: the session is resumed with its token, the last event and t
   phone.close();
 });
 
-test('waits grow up to the longest one, and differ', async (t) => {
+test('waits grow up to the longest one, and go by chance', async (t) => {
+  clock(t);
+  t.mock.method(Math, 'random', () => 0.5);
+  const { phone, socket } = await registered();
   const waits = [];
-  const { phone, socket } = await registered({ backoff: [100, 350] });
-  t.mock.method(globalThis, 'setTimeout', (job, wait) => {
+  for (let last = socket; waits.length < 6; ) {
+    last.drop();
+    let wait = 0;
+    for (; FakeSocket.last === last; wait++) t.mock.timers.tick(1);
     waits.push(wait);
-    return queueMicrotask(job);
-  });
-  socket.drop();
-  for (let i = 0; i < 4; i++) {
-    await settle();
-    FakeSocket.last.drop();
+    last = FakeSocket.last;
   }
-  await settle();
+  assert.deepEqual(waits, [250, 500, 1000, 2000, 4000, 4000]);
+  t.mock.method(Math, 'random', () => 0);
+  const last = FakeSocket.last;
+  last.drop();
+  t.mock.timers.tick(1);
+  assert.notEqual(FakeSocket.last, last);
   phone.close();
-  assert.equal(waits.length, 5);
-  [100, 200, 350, 350, 350].forEach((full, i) => {
-    assert.ok(waits[i] >= full / 2 && waits[i] <= full, `wait ${i}: ${waits[i]}`);
-  });
 });
 
-test('register tries at once while the phone waits', async () => {
-  const { phone, socket } = await registered({ backoff: [60000, 60000] });
+test('register tries at once while the phone waits', async (t) => {
+  clock(t);
+  const { phone, socket } = await registered();
   socket.drop();
   const promise = phone.register();
   assert.notEqual(FakeSocket.last, socket);
-  accept();
+  const { length } = FakeSocket.all;
+  t.mock.timers.tick(9000);
+  assert.equal(FakeSocket.all.length, length, 'and not once more when the wait is over');
+  await accept();
   await promise;
   assert.equal(phone.state, 'registered');
   phone.close();
 });
 
-test('a call and its connection survive; a request without an outcome is sent again under the same id', async () => {
+test('a call and its connection survive; a request without an outcome is sent again under the same id', async (t) => {
+  clock(t);
   const { phone, socket } = await registered();
   const call = phone.call('1003');
   await settle();
   const request = socket.find('call');
   const peers = FakePeer.all.length;
   socket.drop();
-  const next = await reconnected();
-  accept();
+  const next = reconnected(t);
+  await accept();
   assert.deepEqual(next.find('call'), request);
   assert.equal(next.count('call'), 1);
   assert.equal(FakePeer.all.length, peers);
@@ -78,13 +85,14 @@ test('a call and its connection survive; a request without an outcome is sent ag
   phone.close();
 });
 
-test('a request made while the socket is away is sent after the resume', async () => {
+test('a request made while the socket is away is sent after the resume', async (t) => {
+  clock(t);
   const { phone, socket } = await registered();
   const call = await established(phone, socket);
   socket.drop();
   call.hangup();
-  const next = await reconnected();
-  accept({ calls: [{ callId: 'c1', direction: 'out', state: 'established', from: '5001', to: '1003' }] });
+  const next = reconnected(t);
+  await accept({ calls: [{ callId: 'c1', direction: 'out', state: 'established', from: '5001', to: '1003' }] });
   const { payload, id } = next.find('hangup');
   assert.equal(payload.callId, 'c1');
   next.say('callEnded', { callId: 'c1', reason: 'normal_clearing', duration: 1 }, id);
@@ -92,15 +100,16 @@ test('a request made while the socket is away is sent after the resume', async (
   phone.close();
 });
 
-test('what has an outcome is not sent again, and events told twice act once', async () => {
+test('what has an outcome is not sent again, and events told twice act once', async (t) => {
+  clock(t);
   const { phone, socket } = await registered();
   const seen = [];
   phone.on('message', ({ text }) => seen.push(text));
   await established(phone, socket);
   socket.say('message', { from: '1', text: 'one' }, 'evt-1');
   socket.drop();
-  const next = await reconnected();
-  accept({ calls: [{ callId: 'c1', direction: 'out', state: 'established', from: '5001', sdp: 'a' }] });
+  const next = reconnected(t);
+  await accept({ calls: [{ callId: 'c1', direction: 'out', state: 'established', from: '5001', sdp: 'a' }] });
   next.say('message', { from: '1', text: 'one' }, 'evt-1');
   next.say('message', { from: '1', text: 'two' }, 'evt-2');
   await settle();
@@ -109,91 +118,29 @@ test('what has an outcome is not sent again, and events told twice act once', as
   phone.close();
 });
 
-test('an answer that was missed is taken from the snapshot, one that is there already is not applied again', async () => {
-  const { phone, socket } = await registered();
-  const waiting = phone.call('1003');
-  await settle();
-  const request = socket.find('call').id;
-  socket.say('callProgress', { callId: 'c1', state: 'ringing', request }, request);
-  const talking = phone.call('1004');
-  await settle();
-  const other = socket.find('call').id;
-  socket.say('callAccepted', { callId: 'c2', sdp: 'a2' }, other);
-  await settle();
-  socket.drop();
-  const next = await reconnected();
-  accept({
-    calls: [
-      { callId: 'c1', direction: 'out', state: 'established', from: '5001', to: '1003', sdp: 'a1' },
-      { callId: 'c2', direction: 'out', state: 'established', from: '5001', to: '1004', sdp: 'a2' },
-    ],
-  });
-  next.say('callAccepted', { callId: 'c1', sdp: 'a1' }, request);
-  await settle();
-  assert.equal(waiting.state, 'established');
-  assert.deepEqual(waiting.pc.log, ['local offer', 'remote answer a1']);
-  assert.deepEqual(talking.pc.log, ['local offer', 'remote answer a2']);
-  phone.close();
-});
-
-test('the snapshot names a call whose name was missed', async () => {
-  const { phone, socket } = await registered();
-  const call = phone.call('1003');
-  await settle();
-  const request = socket.find('call').id;
-  socket.drop();
-  await reconnected();
-  accept({ calls: [{ callId: 'c5', direction: 'out', state: 'ringing', from: '5001', to: '1003', request }] });
-  await settle();
-  assert.deepEqual([call.id, call.state], ['c5', 'ringing']);
-  phone.close();
-});
-
-test('an inbound call that rings now appears, once; one of another browser does not', async () => {
+test('an inbound call that rings now appears, once', async (t) => {
+  clock(t);
   const { phone, socket } = await registered();
   const incoming = new Promise((done) => phone.on('call', done));
   socket.drop();
-  const next = await reconnected();
-  accept({
-    calls: [
-      { callId: 'c6', direction: 'in', state: 'incoming', from: '1009', to: '5001', displayName: 'Dora', sdp: 'offer' },
-      { callId: 'c7', direction: 'in', state: 'established', from: '1010', to: '5001' },
-    ],
-  });
+  const next = reconnected(t);
+  const rings = snapshot({ callId: 'c6', direction: 'in', state: 'incoming', from: '1009', to: '5001', displayName: 'Dora', sdp: 'offer', since: 0 });
+  await accept({ calls: [rings] });
   const ringing = await incoming;
   assert.deepEqual([ringing.id, ringing.state, ringing.displayName], ['c6', 'ringing', 'Dora']);
-  next.say('incomingCall', { callId: 'c6', from: '1009', sdp: 'offer' }, 'evt-1');
-  assert.equal(phone.calls.size, 1);
-  assert.equal(next.count('ping'), 0);
+  assert.deepEqual(ringing.pc.log, ['remote offer offer']);
+  next.say('incomingCall', { callId: 'c6', from: '1009', displayName: 'Dora', sdp: 'offer' }, 'evt-1');
   next.drop();
-  await reconnected();
-  accept({ calls: [{ callId: 'c6', direction: 'in', state: 'incoming', from: '1009', to: '5001', sdp: 'offer' }] });
-  await settle();
+  reconnected(t);
+  await accept({ calls: [rings] });
   assert.deepEqual([...phone.calls], [ringing]);
   assert.equal(ringing.state, 'ringing');
+  assert.equal(typeof ringing.hold, 'function');
   phone.close();
 });
 
-test('a call that is gone ends as the missed event says, or for want of one by the loss of the network', async () => {
-  const { phone, socket } = await registered();
-  const told = await established(phone, socket, 'c1');
-  const untold = await established(phone, socket, 'c2');
-  const kept = await established(phone, socket, 'c3');
-  socket.drop();
-  const next = await reconnected();
-  accept({ calls: [{ callId: 'c3', direction: 'out', state: 'established', from: '5001', to: '1003', sdp: 'a' }] });
-  next.say('callEnded', { callId: 'c1', reason: 'normal_clearing', duration: 7 }, 'evt-1');
-  await settle();
-  assert.deepEqual([told.state, untold.state, kept.state], ['ended', 'established', 'established']);
-  next.say('pong', {}, next.find('ping').id);
-  assert.deepEqual([(await told.ended).reason, (await untold.ended).reason], ['normal_clearing', 'network_error']);
-  assert.equal(untold.pc.signalingState, 'closed');
-  assert.equal(kept.state, 'established');
-  assert.notEqual(kept.pc.signalingState, 'closed');
-  phone.close();
-});
-
-test('a `call` that failed meanwhile gets its outcome from the retry', async () => {
+test('a `call` that failed meanwhile gets its outcome from the retry', async (t) => {
+  clock(t);
   const { phone, socket } = await registered();
   const call = phone.call('486');
   await settle();
@@ -201,24 +148,26 @@ test('a `call` that failed meanwhile gets its outcome from the retry', async () 
   socket.say('callProgress', { callId: 'c1', state: 'ringing', request: id }, id);
   await settle();
   socket.drop();
-  const next = await reconnected();
-  accept();
-  assert.deepEqual(next.sent.map((message) => message.type), ['register', 'call', 'ping']);
+  const next = reconnected(t);
+  await accept();
+  assert.deepEqual(next.sent.map((message) => message.type), ['register', 'call']);
   next.say('callEnded', { callId: 'c1', reason: 'user_busy', duration: 0, code: 486 }, 'evt-1');
+  await settle();
   next.say('error', { message: 'Busy Here', code: 486, details: 'user_busy' }, id);
   assert.equal((await call.ended).code, 486);
   phone.close();
 });
 
-test('a session that could not be resumed: its calls end, its requests are refused, nothing is sent again', async () => {
+test('a session that could not be resumed: its calls end, its requests are refused, nothing is sent again', async (t) => {
+  clock(t);
   const { phone, socket } = await registered();
   const talking = await established(phone, socket);
   const calling = phone.call('1004');
   await settle();
   socket.drop();
-  const next = await reconnected();
+  const next = reconnected(t);
   const incoming = new Promise((done) => phone.on('call', done));
-  accept({
+  await accept({
     session: 'token-2',
     calls: [{ callId: 'c9', direction: 'in', state: 'incoming', from: '1009', to: '5001', sdp: 'offer' }],
   });
@@ -229,34 +178,38 @@ test('a session that could not be resumed: its calls end, its requests are refus
   phone.close();
 });
 
-test('in a new session events are counted from the start again', async () => {
+test('in a new session events are counted from the start again', async (t) => {
+  clock(t);
   const { phone, socket } = await registered();
   const seen = [];
   phone.on('message', ({ text }) => seen.push(text));
   socket.say('message', { from: '1', text: 'old' }, 'evt-9');
   socket.drop();
-  const next = await reconnected();
-  accept({ session: 'token-2' });
+  const next = reconnected(t);
+  await accept({ session: 'token-2' });
   next.say('message', { from: '1', text: 'new' }, 'evt-1');
   await settle();
   assert.deepEqual(seen, ['old', 'new']);
   phone.close();
 });
 
-test('a resume that is refused for good ends everything; one that may work later is tried again', async () => {
+test('a resume that is refused for good ends everything; one that may work later is tried again', async (t) => {
+  clock(t);
   const { phone, socket } = await registered();
   const errors = [];
   phone.on('error', (error) => errors.push(error.code));
   const call = await established(phone, socket);
   socket.drop();
-  const second = await reconnected();
+  const second = reconnected(t);
   second.open();
+  await settle();
   second.say('registrationFailed', { reason: 'registrar is down', code: 503 }, second.find('register').id);
   assert.equal(phone.state, 'reconnecting');
   assert.equal(call.state, 'established');
-  const third = await reconnected();
+  const third = reconnected(t);
   assert.notEqual(third, second);
   third.open();
+  await settle();
   third.say('registrationFailed', { reason: 'forbidden', code: 403 }, third.find('register').id);
   assert.equal((await call.ended).reason, 'session_expired');
   await settle();
@@ -264,19 +217,21 @@ test('a resume that is refused for good ends everything; one that may work later
   assert.equal(phone.state, 'closed');
 });
 
-test('a server that restarts is come back to', async () => {
+test('a server that restarts is come back to', async (t) => {
+  clock(t);
   const { phone, socket } = await registered();
   const call = await established(phone, socket);
   socket.say('unregistered', { dn: '5001', reason: 'shutdown' }, 'evt-1');
   assert.equal(phone.state, 'reconnecting');
-  await reconnected();
-  accept({ calls: [{ callId: 'c1', direction: 'out', state: 'established', from: '5001' }] });
+  reconnected(t);
+  await accept({ calls: [{ callId: 'c1', direction: 'out', state: 'established', from: '5001' }] });
   await settle();
   assert.equal(call.state, 'established');
   phone.close();
 });
 
-test('close ends the registration and with it the calls, and leaves no timer behind', async () => {
+test('close ends the registration and with it the calls, and leaves no timer behind', async (t) => {
+  clock(t);
   const { phone, socket } = await registered();
   const call = await established(phone, socket);
   phone.close();
@@ -285,6 +240,34 @@ test('close ends the registration and with it the calls, and leaves no timer beh
   const end = await call.ended;
   assert.deepEqual([end.reason, end.error], ['normal_clearing', undefined]);
   const sockets = FakeSocket.all.length;
-  await new Promise((done) => setTimeout(done, 20));
+  t.mock.timers.tick(60_000);
   assert.equal(FakeSocket.all.length, sockets);
+});
+
+test('no more requests wait than the server remembers outcomes of', async (t) => {
+  clock(t);
+  const { phone, socket } = await registered();
+  socket.drop();
+  const waiting = Array.from({ length: 16 }, (_, i) => phone.request('message', { to: '1003', text: `${i}` }));
+  await assert.rejects(phone.request('message', { to: '1003', text: 'one more' }), { code: 429, retryable: true });
+  const next = reconnected(t);
+  await accept();
+  assert.deepEqual(next.sent.slice(1).map(({ payload }) => payload.text), waiting.map((_, i) => `${i}`));
+  for (const { id } of next.sent.slice(1)) next.say('ack', {}, id);
+  await Promise.all(waiting);
+  phone.close();
+});
+
+test('ids are never used again, not even by a page that was loaded anew', async (t) => {
+  clock(t);
+  t.mock.method(Date, 'now', () => 1000);
+  const first = await registered();
+  for (let i = 0; i < 3; i++) first.phone.request('ping', {}).catch(() => {});
+  const used = first.socket.sent.map(({ id }) => id);
+  assert.equal(new Set(used).size, used.length);
+  first.phone.close();
+  t.mock.method(Date, 'now', () => 2000);
+  const second = await registered();
+  assert.ok(!used.includes(second.socket.sent[0].id));
+  second.phone.close();
 });

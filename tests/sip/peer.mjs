@@ -181,6 +181,9 @@ export class Peer {
       .join('\n');
   }
 
+  /** Begins anew, for the next test. */
+  forget() { this.log = []; }
+
   close() { return new Promise((done) => { this.#socket.close(done); }); }
 }
 
@@ -194,22 +197,23 @@ export class Leg {
   /**
    * Sends a request and gives its branch.
    * @param {string} method
-   * @param {{ cseq?: number, branch?: string, body?: string, headers?: string[], uri?: string }} [options]
+   * @param {{ cseq?: number, branch?: string, body?: string, type?: string, headers?: string[], uri?: string, hops?: number }} [options]
+   *   type: of the body; hops: Max-Forwards
    */
-  send(method, { cseq, branch = `z9hG4bK${fresh('b')}`, body = '', headers = [], uri = this.target } = {}) {
+  send(method, { cseq, branch = `z9hG4bK${fresh('b')}`, body = '', type = 'application/sdp', headers = [], uri = this.target, hops = 70 } = {}) {
     if (cseq === undefined) { this.cseq += 1; cseq = this.cseq; }
     const tag = (value) => (value ? `;tag=${value}` : '');
     this.peer.send([
       `${method} ${uri} SIP/2.0`,
       `Via: SIP/2.0/UDP 127.0.0.1:${this.peer.port};branch=${branch}`,
-      'Max-Forwards: 70',
+      `Max-Forwards: ${hops}`,
       `From: ${this.local}${tag(this.localTag)}`,
       `To: ${this.remote}${tag(this.remoteTag)}`,
       `Call-ID: ${this.callId}`,
       `CSeq: ${cseq} ${method}`,
       `Contact: <sip:far@127.0.0.1:${this.peer.port}>`,
       ...headers,
-      ...(body ? ['Content-Type: application/sdp'] : []),
+      ...(body ? [`Content-Type: ${type}`] : []),
       `Content-Length: ${body.length}`, '', body,
     ].join('\r\n'));
     return branch;
@@ -260,6 +264,20 @@ export class Leg {
 
   /** BYE and its reply. */
   bye(ms) { return this.request('BYE', {}, ms); }
+
+  /** NOTIFY about a REFER (RFC 3515), which has to be taken. @param {string} status as in `200 OK` */
+  async notify(status, { over = false } = {}) {
+    const state = over ? 'terminated;reason=noresource' : 'active;expires=60';
+    const reply = await this.request('NOTIFY', {
+      type: 'message/sipfrag;version=2.0', body: `SIP/2.0 ${status}\r\n`, headers: ['Event: refer', `Subscription-State: ${state}`],
+    });
+    if (reply.status !== 200) throw new Error(`NOTIFY: ${reply.start}`);
+  }
+
+  /** The next request of the other side in this dialog. */
+  incoming(method, ms) {
+    return this.peer.waitFor((m) => m.method === method && m.callId === this.callId && m.toTag === this.localTag, ms, `${method} in ${this.callId}`);
+  }
 }
 
 /**

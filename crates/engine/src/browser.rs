@@ -150,7 +150,7 @@ impl Step<'_> {
                 let message = match call_of(&call, self) {
                     Some(index) => ServerMessage::CallAccepted {
                         call_id: call,
-                        sdp: self.agent.calls[index].leg.remote_sdp.clone(),
+                        sdp: crate::offer::shown(self.agent.calls[index].leg.remote_sdp.clone()),
                     },
                     // answered and over: its `callEnded` comes or came as an event
                     None => no_call(&call).to_message(id),
@@ -283,7 +283,15 @@ impl Step<'_> {
         c.state = State::Answering;
         c.answered_at = now;
         c.deadline = now + ACK_WAIT;
-        c.leg.local_sdp.clone_from(&filtered.text);
+        let offered = sdp::direction(&c.leg.remote_sdp);
+        let text = match crate::offer::own_answer(false, offered) {
+            _ if c.leg.offerless => filtered.text,
+            sdp::Direction::SendRecv => filtered.text,
+            // the browser is not shown that the far side holds from the start
+            held => sdp::with_direction(&filtered.text, held),
+        };
+        c.remote_hold = matches!(offered, sdp::Direction::SendOnly | sdp::Direction::Inactive);
+        c.leg.local_sdp.clone_from(&text);
         let tag = c.leg.dialog.local_tag.clone();
         let timer = std::mem::take(&mut c.leg.headers);
         // the interval begins with the 200
@@ -316,7 +324,11 @@ impl Step<'_> {
             "Content-Type: application/sdp\r\n",
         ]
         .concat();
-        self.reply(tx, true, 200, &tag, headers, filtered.text);
+        self.reply(tx, true, 200, &tag, headers, text);
+        if self.agent.calls[call].remote_hold {
+            let update = self.updated(call, None, None);
+            self.event_of_call(call, &update);
+        }
     }
 
     fn hangup(&mut self, session: usize, id: &str, call_id: &str, reason: Option<&str>) {

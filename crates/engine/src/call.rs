@@ -278,7 +278,9 @@ impl Step<'_> {
                     Direction::In => c.own.clone(),
                 },
                 display_name: c.peer_name.clone(),
-                sdp: Some(c.leg.remote_sdp.clone()).filter(|s| !s.is_empty()),
+                sdp: Some(c.leg.remote_sdp.clone())
+                    .filter(|s| !s.is_empty())
+                    .map(crate::offer::shown),
                 hold: c.hold,
                 remote_hold: c.remote_hold,
                 muted: c.muted,
@@ -341,6 +343,8 @@ impl Step<'_> {
             State::Cancelling | State::Terminating => {
                 self.agent.calls.remove(call);
             }
+            // the far side that sent its call elsewhere did not answer the last NOTIFY
+            State::Established if c.moves.is_some() && c.transfer.is_none() => self.send_bye(call),
             State::Established => self.agent.calls[call].deadline = 0,
         }
     }

@@ -16,7 +16,7 @@ use crate::timer::{has_option, Verdict};
 pub(crate) const ALLOW: &str =
     "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, MESSAGE, REFER, NOTIFY, PRACK\r\n";
 
-/// Extensions that an INVITE may require (RFC 3261, section 20.32).
+/// Extensions that a request may require (RFC 3261, section 20.32).
 const KNOWN: [&str; 6] = [
     "100rel",
     "timer",
@@ -42,6 +42,9 @@ impl Step<'_> {
             }
             return;
         };
+        if self.not_understood(message, method, tx) {
+            return;
+        }
         let to_tag = tag_of(message, "To");
         if to_tag.is_empty() {
             return match method {
@@ -95,6 +98,35 @@ impl Step<'_> {
         self.reply(tx, false, code, "", String::new(), String::new());
     }
 
+    /// Refuses a request that wants an extension or brings a body that nobody here knows. An end is an end, whatever it wants.
+    fn not_understood(&mut self, message: &Message<'_>, method: &str, tx: ServerTx) -> bool {
+        if matches!(method, "BYE" | "CANCEL" | "PRACK") {
+            return false;
+        }
+        let unknown: Vec<String> = message
+            .list("Require")
+            .into_iter()
+            .filter(|tag| !KNOWN.iter().any(|known| tag.eq_ignore_ascii_case(known)))
+            .collect();
+        if !unknown.is_empty() {
+            // RFC 3261, section 8.2.2.3
+            let headers = format!("Unsupported: {}\r\n", unknown.join(", "));
+            self.reply(tx, method == "INVITE", 420, "", headers, String::new());
+            return true;
+        }
+        let optional = message
+            .header("Content-Disposition")
+            .is_some_and(|value| value.to_ascii_lowercase().contains("handling=optional"));
+        let described = matches!(method, "INVITE" | "UPDATE");
+        if described && !message.body().is_empty() && sdp_body(message).is_none() && !optional {
+            // RFC 3261, section 8.2.3: it is not the same as none
+            let headers = "Accept: application/sdp\r\n".to_owned();
+            self.reply(tx, method == "INVITE", 415, "", headers, String::new());
+            return true;
+        }
+        false
+    }
+
     fn refuse_invite(&mut self, tx: ServerTx, code: u16) {
         self.reply(tx, true, code, "", String::new(), String::new());
     }
@@ -108,16 +140,6 @@ impl Step<'_> {
         if merged {
             // the same request by another path (RFC 3261, section 8.2.2.2)
             return self.refuse_invite(tx, 482);
-        }
-        let unknown: Vec<String> = message
-            .list("Require")
-            .into_iter()
-            .filter(|tag| !KNOWN.iter().any(|known| tag.eq_ignore_ascii_case(known)))
-            .collect();
-        if !unknown.is_empty() {
-            // RFC 3261, section 8.2.2.3
-            let headers = format!("Unsupported: {}\r\n", unknown.join(", "));
-            return self.reply(tx, true, 420, "", headers, String::new());
         }
         if self.on_invite_replaces(message, tx, trusted) {
             return;
@@ -172,7 +194,9 @@ impl Step<'_> {
             call_id: id,
             from: from.number,
             display_name: call.peer_name.clone(),
-            sdp: Some(call.leg.remote_sdp.clone()).filter(|s| !s.is_empty()),
+            sdp: Some(call.leg.remote_sdp.clone())
+                .filter(|s| !s.is_empty())
+                .map(crate::offer::shown),
             to: Some(call.own.clone()),
             headers: identity::shown_headers(message, &self.config.headers_in, trusted),
             diversion: identity::diversion(message),

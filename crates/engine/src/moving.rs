@@ -17,6 +17,9 @@ use crate::outbound::sdp_body;
 use crate::step::{Failure, Step};
 use crate::trickle::SUPPORTED;
 
+/// How long the far side that referred us may take to answer the last NOTIFY.
+const NOTIFY_WAIT: u64 = 5_000;
+
 impl Step<'_> {
     /// Does the browser still have to say something for it?
     pub fn asks(&self, moving: &Moving) -> bool {
@@ -334,6 +337,8 @@ impl Step<'_> {
             self.agent.calls[hidden].state = State::Terminating;
             self.agent.calls[hidden].deadline = self.now;
         } else if moving.notify {
+            // BYE follows its answer: one that overtakes it would hide the success from the far side
+            self.agent.calls[hidden].deadline = self.now + NOTIFY_WAIT;
             self.notify(hidden, 200, true);
         }
         if conference && moving.target.is_empty() {
@@ -342,10 +347,19 @@ impl Step<'_> {
         }
         if conference && !moving.target.is_empty() {
             self.conference_entered(call, &old);
-        } else if !gone {
+        } else if !gone && !moving.notify {
             self.send_bye(hidden);
         }
         self.next_offer(call);
+    }
+
+    /// A NOTIFY has its answer. After the last one the old dialog is ended.
+    pub fn on_notify_reply(&mut self, call: usize) {
+        let c = &self.agent.calls[call];
+        let more = c.leg.sent.iter().any(|s| s.purpose == InDialog::Notify);
+        if c.moves.is_some() && c.state == State::Established && c.transfer.is_none() && !more {
+            self.send_bye(call);
+        }
     }
 
     /// The new far side cannot be had: the call goes on with the old one, if that is still there. The hidden call, if there is

@@ -712,7 +712,7 @@ fn own_direction(hold: bool, remote_hold: bool) -> sdp::Direction {
 }
 
 /// What this side answers to an offer.
-fn own_answer(hold: bool, offered: sdp::Direction) -> sdp::Direction {
+pub(crate) fn own_answer(hold: bool, offered: sdp::Direction) -> sdp::Direction {
     match (hold, sdp::mirror(offered)) {
         (true, sdp::Direction::SendRecv) => sdp::Direction::SendOnly,
         (true, sdp::Direction::RecvOnly) => sdp::Direction::Inactive,
@@ -722,7 +722,7 @@ fn own_answer(hold: bool, offered: sdp::Direction) -> sdp::Direction {
 
 /// A description as the browser gets it: directions are ours. A browser that had answered `recvonly` would go on sending
 /// nothing after a change of direction, of which it is told by a flag alone.
-fn shown(sdp: String) -> String {
+pub(crate) fn shown(sdp: String) -> String {
     match sdp::direction(&sdp) {
         sdp::Direction::SendRecv => sdp,
         _ => sdp::with_direction(&sdp, sdp::Direction::SendRecv),

@@ -8,6 +8,7 @@ use crate::browser::progress;
 use crate::call::{in_dialog, End, ACK_WAIT};
 use crate::io::{Counter, Handle, Output, Purpose, SipRequest};
 use crate::model::{Owed, State};
+use crate::offer::shown;
 use crate::register::{strongest_challenge, MAX_ANSWERS};
 use crate::step::Step;
 
@@ -30,9 +31,8 @@ impl Step<'_> {
                     self.on_invite_reply(call, code, message);
                 }
                 _ => {
-                    let bye = message.and_then(|m| end_stray(&handle, code, m));
-                    if let Some(bye) = bye {
-                        self.out.push(Output::Request(Box::new(bye)));
+                    for request in message.map_or_else(Vec::new, |m| end_stray(&handle, code, m)) {
+                        self.out.push(Output::Request(Box::new(request)));
                     }
                 }
             },
@@ -150,7 +150,7 @@ impl Step<'_> {
             // the same answer may come in several replies: the browser can take it once
             Some(early) if c.leg.remote_sdp.is_empty() => {
                 c.leg.remote_sdp.clone_from(&early.text);
-                progress(c, ProgressState::Early, Some(early.text))
+                progress(c, ProgressState::Early, Some(shown(early.text)))
             }
             _ if code == 182 => progress(c, ProgressState::Queued, None),
             _ if code == 183 => return,
@@ -205,19 +205,27 @@ impl Step<'_> {
         if hidden {
             return self.moved(call, answer);
         }
+        c.remote_hold = matches!(
+            sdp::direction(&answer),
+            sdp::Direction::SendOnly | sdp::Direction::Inactive
+        );
         let accepted = ServerMessage::CallAccepted {
             call_id: c.id.clone(),
-            sdp: answer,
+            sdp: shown(answer),
         };
         let request = c.request.clone().unwrap_or_default();
         self.out.push(Output::Count(Counter::CallsAnswered));
         if let Some(session) = self.owner(call) {
             self.outcome(session, &request, &accepted);
         }
+        if self.agent.calls[call].remote_hold {
+            let update = self.updated(call, None, None);
+            self.event_of_call(call, &update);
+        }
         self.send_candidates(call);
     }
 
-    /// Another fork has accepted, and tm has acknowledged it: it is ended at once.
+    /// Another fork has accepted: it is ended at once.
     fn end_fork(&mut self, call: usize, message: &Message<'_>) {
         let c = &self.agent.calls[call];
         let same =
@@ -233,8 +241,8 @@ impl Step<'_> {
         };
         // a PRACK may have gone there already
         let last = self.agent.calls[call].leg.dialog.local_cseq;
-        if let Some(bye) = end_stray_after(&handle, 200, message, last) {
-            self.out.push(Output::Request(Box::new(bye)));
+        for request in end_stray_after(&handle, 200, message, last) {
+            self.out.push(Output::Request(Box::new(request)));
         }
     }
 
@@ -372,9 +380,9 @@ impl Step<'_> {
     }
 }
 
-/// An answer to an INVITE whose call is gone: tm has acknowledged it, so it has to be ended. The BYE for it, where `code`
-/// is a 2xx.
-pub fn end_stray(handle: &Handle, code: u16, message: &Message<'_>) -> Option<SipRequest> {
+/// An answer to an INVITE that nobody has a use for: its call is gone, or another fork has it. Where `code` is a 2xx: ACK and
+/// BYE for it. (tm acknowledges only the first fork, and repeats that same ACK for the others.)
+pub fn end_stray(handle: &Handle, code: u16, message: &Message<'_>) -> Vec<SipRequest> {
     // how far the CSeq numbers went in it nobody knows any more; they only have to rise (RFC 3261, section 12.2.1.1)
     end_stray_after(
         handle,
@@ -390,20 +398,23 @@ fn end_stray_after(
     code: u16,
     message: &Message<'_>,
     last: u32,
-) -> Option<SipRequest> {
-    if !(200..=299).contains(&code) {
-        return None;
-    }
-    let mut dialog = Dialog::from_reply(message).ok()?;
-    dialog.local_cseq = last.saturating_add(1);
-    let handle = Handle {
+) -> Vec<SipRequest> {
+    let (Ok(mut dialog), 200..=299) = (Dialog::from_reply(message), code) else {
+        return Vec::new();
+    };
+    // nothing waits for a reply
+    let stray = |cseq: u32| Handle {
         purpose: Purpose::InDialog,
-        // nothing waits for its reply
         call: String::from("-"),
-        cseq: dialog.local_cseq,
+        cseq,
         ..handle.clone()
     };
-    Some(in_dialog(&dialog, "BYE", "", String::new(), handle))
+    let ack = stray(dialog.local_cseq);
+    let ack = in_dialog(&dialog, "ACK", "", String::new(), ack);
+    dialog.local_cseq = last.saturating_add(1);
+    let bye = stray(dialog.local_cseq);
+    let bye = in_dialog(&dialog, "BYE", "", String::new(), bye);
+    vec![ack, bye]
 }
 
 /// The SDP of a message, if it has one.

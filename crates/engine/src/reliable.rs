@@ -106,7 +106,7 @@ impl Step<'_> {
             return self.hang_up(call, End::with_code(EndReason::Timeout, 504), 504, None);
         }
         reliable.interval *= 2;
-        reliable.next = now + reliable.interval;
+        reliable.next = (now + reliable.interval).min(reliable.until);
         self.ring(call);
     }
 }

@@ -98,7 +98,8 @@ impl Step<'_> {
             InDialog::Digit => self.on_digit_reply(call, code),
             InDialog::Record => self.on_record_reply(call, code),
             InDialog::Refer => self.on_refer_reply(call, code, message),
-            InDialog::Notify | InDialog::Prack => {}
+            InDialog::Notify => self.on_notify_reply(call),
+            InDialog::Prack => {}
         }
     }
 

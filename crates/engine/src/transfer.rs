@@ -131,11 +131,9 @@ impl Step<'_> {
             // RFC 4488: no NOTIFY will say more
             return self.transferred(call);
         }
-        if self.agent.calls[call]
-            .transfer
-            .as_ref()
-            .is_some_and(|t| t.state.is_none())
-        {
+        // (a NOTIFY may have said more already)
+        let c = &self.agent.calls[call];
+        if c.transfer.as_ref().is_some_and(|t| t.state.is_none()) {
             self.transfer_state(call, TransferState::Trying, None);
         }
     }
@@ -166,12 +164,13 @@ impl Step<'_> {
             return self.reply(tx, false, 489, "", headers, String::new());
         }
         self.reply(tx, false, 200, "", String::new(), String::new());
-        let Some(transfer) = &mut self.agent.calls[call].transfer else {
+        let c = &mut self.agent.calls[call];
+        let call_id = c.id.clone();
+        let Some(transfer) = &mut c.transfer else {
             return;
         };
+        // it may be faster than the 202 that it follows from (RFC 3515, section 2.4.4)
         if let Some(request) = transfer.request.take() {
-            // faster than the answer to the REFER, but it says the same (RFC 6665, section 4.1.2.4)
-            let call_id = self.agent.calls[call].id.clone();
             if let Some(owner) = self.owner(call) {
                 self.ack(owner, &request, &call_id);
             }

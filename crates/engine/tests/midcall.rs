@@ -23,7 +23,11 @@ fn moved(setup: &str) -> String {
 
 /// A call from the far side, answered and acknowledged; its id and our tag.
 fn answered(w: &mut World) -> (String, String) {
-    w.far_request(&invite(1, "", &ANSWER.replace("a=setup:active", "a=setup:actpass")));
+    w.far_request(&invite(
+        1,
+        "",
+        &ANSWER.replace("a=setup:active", "a=setup:actpass"),
+    ));
     let tag = w.reply().to_tag;
     let call = w.frame(1)["payload"]["callId"]
         .as_str()
@@ -88,7 +92,12 @@ fn an_answer_that_came_while_the_browser_was_away_is_told() {
     assert!(ack.contains(SDP));
     w.far_request(&ack);
     assert!(w.frames(1).is_empty());
-    w.send(2, "register", json!({ "dn": "5001", "resume": session }), "r2");
+    w.send(
+        2,
+        "register",
+        json!({ "dn": "5001", "resume": session }),
+        "r2",
+    );
     let frames = w.frames(2);
     assert_eq!(frames[0]["type"], "registered");
     assert_eq!(frames[1]["type"], "callUpdated", "{frames:#?}");
@@ -96,4 +105,129 @@ fn an_answer_that_came_while_the_browser_was_away_is_told() {
     let sdp = frames[1]["payload"]["sdp"].as_str().expect("an answer");
     assert!(sdp.contains("a=ice-ufrag:new"));
     assert!(frames[1]["payload"].get("answerNeeded").is_none());
+}
+
+/// A NOTIFY of the caller about our REFER.
+fn notify(cseq: u32, tag: &str, state: &str, status: &str) -> String {
+    let lines = format!("Event: refer\r\nSubscription-State: {state}\r\nContent-Type");
+    in_dialog("NOTIFY", cseq, tag, &format!("SIP/2.0 {status}\r\n"))
+        .replace("application/sdp", "message/sipfrag;version=2.0")
+        .replace("Content-Type", &lines)
+}
+
+#[test]
+fn a_notify_may_come_before_the_202() {
+    for (first, over) in [("180 Ringing", false), ("200 OK", true)] {
+        let mut w = registered();
+        let (call, tag) = answered(&mut w);
+        w.send(1, "transfer", json!({ "callId": call, "to": "1004" }), "t1");
+        let refer = w.request();
+        w.far_request(&notify(2, &tag, "active", first));
+        let frames = w.frames(1);
+        assert_eq!(frames[0]["type"], "ack");
+        assert_eq!(frames[0]["id"], "t1");
+        assert_eq!(frames[1]["type"], "transferProgress");
+        if over {
+            assert_eq!(frames[1]["payload"]["state"], "completed");
+            assert_eq!(frames[2]["payload"]["reason"], "transferred");
+        } else {
+            assert_eq!(frames[1]["payload"]["state"], "ringing");
+        }
+        w.far_reply(&refer, 202, "far1", "", "");
+        assert!(w.frames(1).is_empty());
+    }
+}
+
+#[test]
+fn a_far_side_that_holds_from_the_start_is_told_by_a_flag() {
+    let mut w = World::new(config());
+    w.register(1);
+    let (_, invite) = w.call(1, "c1");
+    let held = ANSWER.replace("a=sendrecv", "a=sendonly");
+    assert_ne!(held, ANSWER);
+    w.far_reply(
+        &invite,
+        200,
+        "t1",
+        "Content-Type: application/sdp\r\n",
+        &held,
+    );
+    let frames = w.frames(1);
+    assert_eq!(frames[0]["type"], "callAccepted");
+    let shown = frames[0]["payload"]["sdp"].as_str().expect("an answer");
+    assert!(!shown.contains("a=sendonly"), "{shown}");
+    assert_eq!(frames[1]["type"], "callUpdated");
+    assert_eq!(frames[1]["payload"]["remoteHold"], true);
+}
+
+#[test]
+fn a_second_fork_that_answers_is_acknowledged_and_ended() {
+    let mut w = registered();
+    let (_, invite) = w.call(1, "c1");
+    w.far_reply(&invite, 200, "t1", SDP, ANSWER);
+    assert_eq!(w.types(1), ["callAccepted"]);
+    w.far_reply(&invite, 200, "t1", SDP, ANSWER);
+    assert!(w.requests().is_empty(), "the same fork again");
+    w.far_reply(&invite, 200, "t2", SDP, ANSWER);
+    let sent = w.requests();
+    let told: Vec<(&str, &str, u32)> = sent
+        .iter()
+        .map(|r| (r.method, r.to_tag.as_str(), r.cseq))
+        .collect();
+    assert_eq!(told, [("ACK", "t2", 1), ("BYE", "t2", 2)]);
+    assert!(w.frames(1).is_empty());
+}
+
+#[test]
+fn what_a_request_requires_and_brings_must_be_known() {
+    let mut w = registered();
+    let (_, tag) = answered(&mut w);
+    let with = |text: String, line: &str| text.replacen("Max-Forwards", line, 1);
+    for method in ["INVITE", "UPDATE", "REFER", "INFO", "OPTIONS"] {
+        let text = in_dialog(method, 5, &tag, "");
+        w.far_request(&with(text, "Require: foo, timer\r\nMax-Forwards"));
+        let reply = w.reply();
+        assert_eq!(reply.code, 420, "{method}");
+        assert_eq!(reply.headers, "Unsupported: foo\r\n");
+    }
+    for method in ["INVITE", "UPDATE"] {
+        let text = in_dialog(method, 6, &tag, "<xml/>").replace("/sdp", "/xml");
+        w.far_request(&text);
+        let reply = w.reply();
+        assert_eq!(reply.code, 415, "{method}");
+        assert_eq!(reply.headers, "Accept: application/sdp\r\n");
+    }
+    let aside = in_dialog("UPDATE", 7, &tag, "<xml/>").replace("/sdp", "/xml");
+    let aside = with(
+        aside,
+        "Content-Disposition: signal;handling=optional\r\nMax-Forwards",
+    );
+    w.far_request(&aside);
+    assert_eq!(w.reply().code, 200);
+    assert!(w.frames(1).is_empty());
+    let bye = in_dialog("BYE", 8, &tag, "");
+    w.far_request(&with(bye, "Require: foo\r\nMax-Forwards"));
+    assert_eq!(w.reply().code, 200);
+}
+
+#[test]
+fn a_180_that_nobody_confirms_is_given_up_after_32_seconds() {
+    let mut w = registered();
+    let text = invite(1, "", &ANSWER.replace("a=setup:active", "a=setup:actpass"));
+    w.far_request(&text.replacen("Max-Forwards", "Require: 100rel\r\nMax-Forwards", 1));
+    assert_eq!(w.reply().code, 180);
+    w.frames(1);
+    let mut times = Vec::new();
+    for second in 0..40 {
+        for half in 0..2 {
+            w.wait(500);
+            for reply in w.replies() {
+                times.push((second * 1000 + half * 500 + 500, reply.code));
+            }
+        }
+    }
+    let rings = [500, 1500, 3500, 7500, 15_500, 31_500].map(|at| (at, 180));
+    assert_eq!(times[..6], rings);
+    assert_eq!(times[6..], [(32_000, 504)]);
+    assert_eq!(w.frame(1)["payload"]["reason"], "timeout");
 }

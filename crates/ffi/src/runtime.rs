@@ -629,7 +629,7 @@ impl Runtime {
         }
         // Nobody will ever use this call: what was accepted must be ended, or it stays half-made.
         if let (Purpose::Invite, Some(message)) = (again.purpose, message) {
-            if let Some(request) = engine::end_stray(&again, code, message) {
+            for request in engine::end_stray(&again, code, message) {
                 self.host.request(&request);
             }
         }

@@ -1,5 +1,5 @@
 /** An agent with the project's own client, driven from a test through `window.agent`. */
-import { Phone } from '/dist/rtc-json.js';
+import { Phone } from '/dist/full.js';
 import { frames, LoggedWebSocket, now, plainMicrophone, play, sound, spectrum, tone, watch } from './measure.js';
 
 /** @type {Phone} */
@@ -32,6 +32,9 @@ function follow(call, start) {
   return calls.length - 1;
 }
 
+// (the client uses the browser's own)
+window.WebSocket = LoggedWebSocket;
+
 window.agent = {
   frames,
   states,
@@ -40,9 +43,10 @@ window.agent = {
   async register({ tone: hertz, ...options }) {
     if (hertz) ownTone = tone(hertz);
     const audio = ownTone?.stream ?? plainMicrophone;
-    phone = new Phone({ audio, WebSocket: LoggedWebSocket, ...options });
+    phone = new Phone({ audio, ...options });
     phone.on('state', (state) => states.push({ at: now(), state }));
-    phone.on('call', (call) => follow(call, now()));
+    // (those that this page makes are followed already)
+    phone.on('call', (call) => { if (!calls.some((record) => record.call === call)) follow(call, now()); });
     return phone.register();
   },
 
@@ -60,10 +64,7 @@ window.agent = {
     return calls[index].end;
   },
 
-  /** Silences the microphone, as a mute button does. */
-  mute(index, muted) {
-    for (const { track } of calls[index].call.pc.getSenders()) track.enabled = !muted;
-  },
+  mute: (index, muted) => calls[index].call.mute(muted),
 
   /** Another tone from now on. */
   changeTone: (hertz) => ownTone.change(hertz),
@@ -93,13 +94,14 @@ window.agent = {
     const record = calls[index];
     if (!record) return undefined;
     const { call, at, end, candidates, watched, gatheringAtAnswer } = record;
-    const { id, state, direction, from, to, displayName } = call;
-    return { id, state, direction, from, to, displayName, at, end, candidates, watched, gatheringAtAnswer };
+    const { id, state, direction, from, to, displayName, remote, held, remoteHold, muted } = call;
+    return { id, state, direction, from, to, displayName, remote, held, remoteHold, muted, at, end, candidates, watched, gatheringAtAnswer };
   },
 
   /** Begins to measure the longest silence anew. */
   watchAgain(index) { calls[index].watched = watch(calls[index].call.pc); },
 
+  stats: (index) => calls[index].call.stats(),
   sound: (index) => sound(calls[index].call.pc),
   phoneState: () => phone?.state,
   unregister: () => phone.unregister(),

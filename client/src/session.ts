@@ -1,0 +1,79 @@
+import type { Call, CallSnapshot, Phone, RtcJsonError } from './rtc-json.js';
+
+/** What of `Storage` is used. */
+export type SessionStorage = Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>;
+
+/**
+ * Keeps a phone's session, and with it its calls, through a reload of the page. Call it before `register`.
+ *
+ * The token of the session is in `storage` from the moment in which one page goes until the next one comes, so neither a copy of
+ * the tab nor a later visitor finds it. Without `storage`: `sessionStorage`, which no other tab sees.
+ *
+ * The next page's phone has the calls again: it opens the microphone and makes a new connection for each; every call is
+ * told by the event `call` of the phone, in the state in which it is. Calls that are over meanwhile end here, too.
+ */
+export function keepSession(phone: Phone, storage?: SessionStorage | null): void {
+  const key = `rtc-json ${phone._options.dn}`;
+  try {
+    storage ??= sessionStorage;
+    phone.session = JSON.parse(storage.getItem(key) ?? 'null') ?? undefined;
+    storage.removeItem(key);
+    globalThis.addEventListener?.('pagehide', () => {
+      // (a page that has signed out keeps nothing)
+      if (phone.session) storage!.setItem(key, JSON.stringify(phone.session));
+    });
+  } catch {
+    // a browser may forbid storage: then a reload ends the calls
+  }
+  phone.on('state', (state) => {
+    if (state === 'registered') agree(phone);
+  });
+}
+
+/** Finds another path for every call, and another connection to the server, as soon as the browser is back in a network. */
+export function followNetwork(phone: Phone): void {
+  globalThis.addEventListener?.('online', () => {
+    if (!phone.session) return;
+    phone._lost();
+    phone.register();
+    for (const call of phone.calls) if (call.state === 'established') call.update().catch(() => {});
+  });
+}
+
+/** Makes the calls of a phone agree with those of the server. */
+function agree(phone: Phone): void {
+  const { calls } = phone.registration!;
+  for (const call of phone.calls) {
+    const snapshot = calls.find(({ callId, request }) => callId === call.id || (request && request === call._request));
+    if (!snapshot) {
+      // (its end may be among what was missed, and then comes first)
+      if (call.id) call.hangup();
+    } else {
+      call.id ??= snapshot.callId;
+      call.remoteHold = snapshot.remoteHold;
+      if (/^(trying|ringing|early|queued)$/.test(snapshot.state)) call._setState(snapshot.state as Call['state']);
+    }
+  }
+  const known = new Set([...phone.calls].map(({ id }) => id));
+  for (const snapshot of calls) if (!known.has(snapshot.callId)) takeUp(phone, snapshot);
+}
+
+/** A call of the page before. */
+function takeUp(phone: Phone, snapshot: CallSnapshot): void {
+  const { callId, direction, state, from, to, displayName, hold, remoteHold, muted, since } = snapshot;
+  const answeredAt = state === 'established' ? Date.now() - since * 1000 : undefined;
+  const call = new phone.Call(phone, { id: callId, direction, state, from, to, displayName, held: hold, remoteHold, muted, answeredAt });
+  call._name(callId);
+  // its connection is gone with the page, and the server's answer to the old offer is of no use
+  const fail = (error: RtcJsonError) => {
+    call._error = error;
+    call.hangup('media_error');
+  };
+  const connect = (now: Call['state']) => {
+    if (now === 'established') call.update().catch(fail);
+  };
+  call._openMicrophone().then(() => {
+    connect(call.state);
+    call.on('state', connect);
+  }, fail);
+}

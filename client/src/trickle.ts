@@ -1,0 +1,31 @@
+import type { Call, Phone } from './rtc-json.js';
+
+/**
+ * Exchanges ICE candidates. Not needed toward a media server, which finds a browser by the browser's own checks; needed
+ * where the far side is a browser, too: one of the two must tell the other where it is.
+ *
+ * @param always Send candidates to every far side. By default only to one that shows no address of its own, but the
+ *   placeholder that the server puts in.
+ */
+export function trickle(phone: Phone, always = false): () => boolean {
+  return phone.on('call', (call) => exchange(phone, call, always));
+}
+
+function exchange(phone: Phone, call: Call, always: boolean): void {
+  const { pc } = call;
+  // as long as there is no description of theirs, nobody can tell whether they need ours
+  const waiting: (RTCIceCandidate | null)[] = [];
+  const send = () => {
+    if (!call.id || !(always || pc.remoteDescription)) return;
+    const hidden = always || !/a=candidate:(?!.* 0\.0\.0\.0 9 )/.test(pc.remoteDescription!.sdp);
+    for (const candidate of waiting.splice(0)) if (hidden) phone._send('iceCandidate', { callId: call.id, candidate });
+  };
+  pc.addEventListener('icecandidate', ({ candidate }) => {
+    waiting.push(candidate);
+    send();
+  });
+  // each of these comes after its description is in place
+  for (const name of ['callProgress', 'callAccepted', 'callUpdated'] as const) call.on(name, send);
+  // one bad candidate is no reason to lose the call
+  call.on('iceCandidate', ({ candidate }) => void (candidate && pc.addIceCandidate(candidate).catch(() => {})));
+}
