@@ -427,3 +427,32 @@ fn an_offer_that_came_to_nothing_while_the_browser_was_away_is_told() {
     );
     assert_eq!(body(&w.frames(3)[1])["answerNeeded"], false);
 }
+
+#[test]
+fn a_prack_may_come_after_the_answer() {
+    let mut w = registered();
+    let offer = invite(1, "", ANSWER).replace("Max-Forwards", "Require: 100rel\r\nMax-Forwards");
+    w.far_request(&offer);
+    let ringing = w.reply();
+    let line = ringing
+        .headers
+        .lines()
+        .find_map(|l| l.strip_prefix("RSeq: "));
+    let rack = format!("RAck: {} 1 INVITE\r\nMax-Forwards", line.expect("reliable"));
+    let call = w.frame(1)["payload"]["callId"]
+        .as_str()
+        .expect("id")
+        .to_owned();
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
+    w.replies();
+    w.wait(1_000);
+    assert!(w.replies().is_empty(), "no 180 after the 200");
+    let prack = in_dialog("PRACK", 2, &ringing.to_tag, "").replace("Max-Forwards", &rack);
+    w.far_request(&prack);
+    assert_eq!(w.reply().code, 200);
+}
