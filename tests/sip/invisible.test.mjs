@@ -511,8 +511,8 @@ describe('session timers', () => {
     const call = await begin('in');
     const { a, leg, peer } = call;
     leg.invite({ body: farSdp({ version: 2, direction: 'sendonly' }) });
-    leg.send('INVITE', { cseq: leg.inviteCseq, branch: leg.inviteBranch, body: farSdp({ version: 2, direction: 'sendonly' }) });
     const ok = await leg.answer();
+    leg.send('INVITE', { cseq: leg.inviteCseq, branch: leg.inviteBranch, body: farSdp({ version: 2, direction: 'sendonly' }) });
     await until(() => peer.log.some((e) => e.repeat && e.message.status === 200 && e.message.branch === leg.inviteBranch));
     leg.ack(ok);
     leg.ack(ok);

@@ -128,6 +128,42 @@ test('hang-up against answer, at random moments: every call ends on both sides',
   assert.ok(results.accepted > 5 && results.cancelled > 5, seeded(JSON.stringify(results)));
 });
 
+test('CANCEL against 200, a thousand times: none is stuck, every call ends on both sides', async () => {
+  const peer = await bench.peer();
+  // the hang-up falls around the answer, so that the CANCEL, the 200 and the ACK cross in every order
+  const calls = callee(peer, { ring: 4, answer: 16 });
+  const browsers = await Promise.all(Array.from({ length: 10 }, (_, i) => bench.agent(String(5001 + i))));
+  const results = { accepted: 0, cancelled: 0 };
+  const one = async (a) => {
+    const id = a.send('call', { to: to(peer), sdp: fakeOffer() });
+    const { callId } = await a.waitFor('callProgress', (p) => p.request === id);
+    await sleep(random(24));
+    const ended = await a.expect('hangup', { callId, reason: 'user_hangup' }, 'callEnded');
+    results[ended.reason === 'cancelled' ? 'cancelled' : 'accepted'] += 1;
+    return { a, id, callId, reason: ended.reason };
+  };
+  const done = [];
+  for (let round = 0; round < 20; round += 1) done.push(...await Promise.all(browsers.flatMap((a) => Array.from({ length: 5 }, () => one(a)))));
+  await until(() => [...calls.values()].every((c) => c.acked && c.byes === (c.final === 200 ? 1 : 0)),
+    { ms: 15_000, what: seeded('the far side of every call has its ACK, and one BYE where it answered') });
+  assert.equal(done.length, 1000);
+  const outcomes = new Map();
+  const ends = new Map();
+  for (const a of browsers) {
+    for (const m of a.received) {
+      if (m.id.startsWith('r-') && ['callAccepted', 'error'].includes(m.type)) outcomes.set(m.id, [...(outcomes.get(m.id) ?? []), m]);
+      if (m.type === 'callEnded') ends.set(m.payload.callId, (ends.get(m.payload.callId) ?? 0) + 1);
+    }
+  }
+  for (const { id, callId, reason } of done) {
+    assert.equal(ends.get(callId), 1, seeded(callId));
+    assert.deepEqual(outcomes.get(id).map((m) => [m.type, m.payload.code]), reason === 'cancelled' ? [['error', 487]] : [['callAccepted', undefined]], seeded(callId));
+  }
+  // those whose 200 crossed the hang-up: the browser cancelled, the far side has answered
+  const crossed = [...calls.values()].filter((c) => c.final === 200).length - results.accepted;
+  assert.ok(results.accepted > 50 && results.cancelled > 50 && crossed > 5, seeded(JSON.stringify({ ...results, crossed })));
+});
+
 test('both sides hang up at the same instant', async () => {
   const peer = await bench.peer();
   const a = await bench.agent('5001');
@@ -183,7 +219,7 @@ test('answer against CANCEL, at random moments: the caller and the browser agree
     assert.equal(ended.reason, final.status === 200 ? 'normal_clearing' : 'cancelled');
     assert.equal(endsOf(b, callId).length, 1, seeded(b.transcript()));
   };
-  for (let round = 0; round < 12; round += 1) await Promise.all(numbers.map((dn, i) => one(dn, browsers[i])));
+  for (let round = 0; round < 40; round += 1) await Promise.all(numbers.map((dn, i) => one(dn, browsers[i])));
   assert.ok(results.answered > 2 && results.cancelled > 2, seeded(JSON.stringify(results)));
 });
 
