@@ -251,16 +251,14 @@ export class Call extends Emitter<CallEvents> {
   /** @internal what comes late cannot bring an earlier state back */
   override _setState(state: CallState): void {
     if (this._over || this.state === 'established') return;
-    if (state === 'established') this.answeredAt = Date.now();
+    if (state === 'established') this.answeredAt ??= Date.now();
     super._setState(state);
   }
 
-  /** @internal */
+  /** @internal who holds a call wants to hear nothing of the other side */
   _set(flags: Partial<Call>): void {
     Object.assign(this, flags);
-    this._tracks((track) => (track.enabled = !this.held && !this.muted && !this.remoteHold));
-    // between two browsers nobody stands who would keep the sound back
-    this._tracks((track) => (track.enabled = !this.held), this.remoteStream);
+    this._tracks((track) => (track.enabled = !(this.held || this.remoteHold || this.muted)));
   }
 
   /** @internal one job after the other: a description must be in place before the next message acts on it */
@@ -293,8 +291,8 @@ export class Call extends Emitter<CallEvents> {
   }
 
   /** @internal */
-  _tracks(action = (track: MediaStreamTrack): unknown => track.stop(), stream = this._stream): void {
-    stream?.getTracks().forEach(action);
+  _tracks(action = (track: MediaStreamTrack): unknown => track.stop()): void {
+    this._stream?.getTracks().forEach(action);
   }
 
   /** @internal */
