@@ -105,7 +105,7 @@ test('a STUN server that never answers costs nothing', async () => {
     note(`without a STUN server: ${(await setupTimes(agent, plain)).text}`);
     await hangUp(agent, plain);
 
-    const who = await open({ dn: '5002', iceServers: [{ urls: `stun:127.0.0.1:${port}` }] });
+    const who = await open({ dn: '5002', rtc: { iceServers: [{ urls: `stun:127.0.0.1:${port}` }] } });
     const times = [];
     for (let i = 0; i < 3; i += 1) {
       const call = await who.callAndWait('600');
