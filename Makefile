@@ -12,7 +12,7 @@ MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help deps build core header module client install demo demo-asterisk \
-	test test-unit test-sip test-e2e test-versions bench lint clean
+	size test test-unit test-client test-sip test-e2e test-versions bench lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -41,6 +41,11 @@ client: ## the browser client: client/dist
 	@echo "==> browser client"
 	npm --prefix client run --silent build
 
+size: ## bytes of the browser client, minified and gzipped; fails above 3000 gzipped
+	@scripts/install-deps.sh client >&2
+	@npm --prefix client run --silent build >&2
+	@npm --prefix client run --silent size
+
 install: ## put the built module where Kamailio finds it (honours DESTDIR, MODULE_DIR)
 	@[ -f kamailio-module/rtc_json.so ] || { echo "nothing built yet: make build" >&2; exit 1; }
 	@[ -n "$(MODULE_DIR)" ] || { echo "found no Kamailio modules folder: give MODULE_DIR" >&2; exit 1; }
@@ -58,6 +63,9 @@ test: ## all tests
 
 test-unit: ## Rust and client tests without any server
 	@exec tests/run unit
+
+test-client: ## tests of the browser client alone
+	@exec tests/run client
 
 test-sip: ## real Kamailio against SIPp
 	@exec tests/run sip

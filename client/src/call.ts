@@ -255,10 +255,10 @@ export class Call extends Emitter<CallEvents> {
     super._setState(state);
   }
 
-  /** @internal */
+  /** @internal who holds a call wants to hear nothing of the other side */
   _set(flags: Partial<Call>): void {
     Object.assign(this, flags);
-    this._tracks((track) => (track.enabled = !this.held && !this.muted));
+    this._tracks((track) => (track.enabled = !(this.held || this.remoteHold || this.muted)));
   }
 
   /** @internal one job after the other: a description must be in place before the next message acts on it */

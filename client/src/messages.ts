@@ -281,7 +281,7 @@ export interface Requests extends CallRequests {
 }
 
 /** All messages of a client, by type. */
-export interface ClientMessages extends Record<never, never> {
+export type ClientMessages = { [T in keyof Requests]: Requests[T][0] } & {
   register: {
     dn?: string;
     password?: string;
@@ -292,5 +292,6 @@ export interface ClientMessages extends Record<never, never> {
     resume?: string;
     last?: number;
   };
+  /** Has no outcome. */
   iceCandidate: { callId: string; candidate?: Candidate | null };
-}
+};

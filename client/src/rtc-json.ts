@@ -207,7 +207,7 @@ export class Phone extends Emitter<PhoneEvents> {
   }
 
   /** @internal */
-  _lost(error = new RtcJsonError('no connection', { retryable: true })): void {
+  _lost(error = new RtcJsonError('lost', { retryable: true })): void {
     if (!this.session) return this._stop(error);
     this._disconnect();
     this._setState('reconnecting');
@@ -290,7 +290,7 @@ export class Phone extends Emitter<PhoneEvents> {
     this._waiting.get(REGISTER)?._settle(payload);
     this._waiting.delete(REGISTER);
     if (this.session?.resume !== payload.session) {
-      this._forget(new RtcJsonError('session expired'));
+      this._forget(new RtcJsonError('session_expired'));
       this.session = { resume: payload.session, last: 0 };
     }
     this.registration = payload;

@@ -16,8 +16,9 @@ export function keepSession(phone: Phone, storage?: SessionStorage | null): void
   const key = `rtc-json ${phone._options.dn}`;
   try {
     storage ??= sessionStorage;
-    phone.session = JSON.parse(storage.getItem(key) ?? 'null') ?? undefined;
+    const kept = storage.getItem(key);
     storage.removeItem(key);
+    if (kept) phone.session = JSON.parse(kept);
     globalThis.addEventListener?.('pagehide', () => {
       // (a page that has signed out keeps nothing)
       if (phone.session) storage!.setItem(key, JSON.stringify(phone.session));
@@ -50,7 +51,7 @@ function agree(phone: Phone): void {
       if (call.id) call.hangup();
     } else {
       call.id ??= snapshot.callId;
-      call.remoteHold = snapshot.remoteHold;
+      call._set({ remoteHold: snapshot.remoteHold });
       if (/^(trying|ringing|early|queued)$/.test(snapshot.state)) call._setState(snapshot.state as Call['state']);
     }
   }
@@ -72,6 +73,7 @@ function takeUp(phone: Phone, snapshot: CallSnapshot): void {
   const connect = (now: Call['state']) => {
     if (now === 'established') call.update().catch(fail);
   };
+  call.on('callAccepted', () => call._setState('established'));
   call._openMicrophone().then(() => {
     connect(call.state);
     call.on('state', connect);

@@ -313,7 +313,10 @@ impl Step<'_> {
         self.out.push(Output::Count(Counter::CallsAnswered));
         let running = interval.map(|(interval, ours)| self.timer(interval, ours));
         let c = &mut self.agent.calls[call];
-        c.leg.reliable = None;
+        if let Some(reliable) = &mut c.leg.reliable {
+            // not sent again, but its PRACK may still come (RFC 3262, section 3)
+            reliable.next = u64::MAX;
+        }
         c.leg.timer = running;
         c.leg.answer_in_ack = c.leg.offerless;
         let headers = [

@@ -337,6 +337,10 @@ impl Step<'_> {
             State::Incoming | State::Answering => {
                 self.finish(call, End::with_code(EndReason::Cancelled, 487));
             }
+            // it took the call over, and the far side of before has had its BYE
+            State::Established => {
+                self.finish(call, End::with_code(EndReason::NetworkError, 487));
+            }
             State::Terminating => {
                 self.agent.calls.remove(call);
             }
@@ -346,9 +350,12 @@ impl Step<'_> {
 
     /// Transactions of before the restart are gone: a call that was not answered yet cannot go on, one that was can.
     pub fn calls_after_restart(&mut self) {
-        let mut call = 0;
-        while call < self.agent.calls.len() {
-            let before = self.agent.calls.len();
+        let keys: Vec<String> = self.agent.calls.iter().map(|c| c.leg.key.clone()).collect();
+        for key in keys {
+            // the end of one may be that of another
+            let Some(call) = self.agent.calls.iter().position(|c| c.leg.key == key) else {
+                continue;
+            };
             match self.agent.calls[call].state {
                 State::Trying | State::Ringing | State::Incoming
                     if self.agent.calls[call].moves.is_some() =>
@@ -367,6 +374,7 @@ impl Step<'_> {
                     let c = &mut self.agent.calls[call];
                     c.state = State::Established;
                     c.leg.invite_tx = None;
+                    c.leg.answer_in_ack = false;
                     c.deadline = 0;
                 }
                 State::Terminating => {
@@ -375,20 +383,28 @@ impl Step<'_> {
                 }
                 State::Established => self.forget_transactions(call),
             }
-            if self.agent.calls.len() == before {
-                call += 1;
-            }
         }
     }
 
     /// What was under way in an established dialog when Kamailio ended will never be answered.
     fn forget_transactions(&mut self, call: usize) {
         let leg = &mut self.agent.calls[call].leg;
+        let key = leg.key.clone();
         leg.ack_by = 0;
-        leg.far_offer = None;
+        // an answer that would have come with the ACK comes no more
+        let in_ack = std::mem::take(&mut leg.answer_in_ack);
+        let offered = leg.far_offer.take().is_some();
         // an offer that may have been taken: the next one says where it stands
         let sent = std::mem::take(&mut leg.sent);
+        if offered || in_ack {
+            let update = self.updated(call, None, Some(false));
+            self.event_of_call(call, &update);
+        }
         for sent in sent {
+            // each of these may end the call
+            if self.agent.calls.get(call).is_none_or(|c| c.leg.key != key) {
+                return;
+            }
             match sent.purpose {
                 InDialog::Digit => self.on_digit_reply(call, 503),
                 InDialog::Record => self.on_record_reply(call, 503),

@@ -603,6 +603,12 @@ impl Leg {
         }
     }
 
+    /// The INVITE that began it was refused: its early dialogs are gone, and with them what was under way there.
+    pub fn forget_early(&mut self) {
+        self.rseq.clear();
+        self.sent.clear();
+    }
+
     /// When something has to be done for it; `u64::MAX` for never. `offers`: something waits to be offered.
     fn due(&self, offers: bool) -> u64 {
         [
@@ -667,9 +673,26 @@ impl Call {
         self.state.live() && self.moves.is_none()
     }
 
+    /// Does the dialog allow an offer of ours, apart from the pause after a 491?
+    pub fn may_offer(&self) -> bool {
+        self.state == State::Established
+            && !self.leg.gone
+            && self.leg.open.is_none()
+            && self.leg.far_offer.is_none()
+            && self.leg.ack_by == 0
+            && self.moving.is_none()
+    }
+
+    /// Has one side ended the dialog? Nothing but a BYE may follow in it.
+    pub fn closing(&self) -> bool {
+        self.state == State::Terminating || self.leg.gone
+    }
+
     /// When the next timer of this call runs out; `u64::MAX` for never.
     fn due(&self) -> u64 {
         let transfer = self.transfer.as_ref();
+        // what else holds an offer back has an end of its own, and that lets it go
+        let offers = !self.wants.is_empty() && self.may_offer();
         [
             self.deadline,
             transfer.map_or(0, |t| t.deadline),
@@ -678,7 +701,7 @@ impl Call {
         ]
         .into_iter()
         .filter(|at| *at != 0)
-        .chain([self.leg.due(!self.wants.is_empty())])
+        .chain([self.leg.due(offers)])
         .min()
         .unwrap_or(u64::MAX)
     }

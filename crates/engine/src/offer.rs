@@ -123,14 +123,7 @@ impl Step<'_> {
     pub fn next_offer(&mut self, call: usize) {
         loop {
             let c = &self.agent.calls[call];
-            let free = c.state == State::Established
-                && !c.leg.gone
-                && c.leg.open.is_none()
-                && c.leg.far_offer.is_none()
-                && c.leg.ack_by == 0
-                && c.moving.is_none()
-                && c.leg.offer_after <= self.now;
-            if !free {
+            if !c.may_offer() || c.leg.offer_after > self.now {
                 return;
             }
             let Some(want) = self.agent.calls[call].wants.pop_front() else {

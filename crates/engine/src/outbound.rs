@@ -12,6 +12,9 @@ use crate::offer::shown;
 use crate::register::{strongest_challenge, MAX_ANSWERS};
 use crate::step::Step;
 
+/// More requests than that do not go out in an early dialog.
+const STRAY_STEP: u32 = 64;
+
 impl Step<'_> {
     pub fn on_sip_reply(&mut self, handle: Handle, code: u16, message: Option<&Message<'_>>) {
         match handle.purpose {
@@ -236,7 +239,9 @@ impl Step<'_> {
             call: c.leg.key.clone(),
             cseq: c.leg.invite_cseq,
         };
-        for request in end_stray(&handle, 200, message) {
+        // a PRACK may have gone there already
+        let last = self.agent.calls[call].leg.dialog.local_cseq;
+        for request in end_stray_after(&handle, 200, message, last) {
             self.out.push(Output::Request(Box::new(request)));
         }
     }
@@ -255,7 +260,7 @@ impl Step<'_> {
     fn again(&mut self, call: usize, authorization: &str) {
         let c = &mut self.agent.calls[call];
         c.state = State::Trying;
-        c.leg.rseq.clear();
+        c.leg.forget_early();
         self.invite(call, authorization);
     }
 
@@ -331,6 +336,7 @@ impl Step<'_> {
                     let c = &mut self.agent.calls[call];
                     c.deadline = asked.deadline;
                     c.leg.asked = Some(asked);
+                    c.leg.forget_early();
                     return;
                 }
             }
@@ -377,6 +383,22 @@ impl Step<'_> {
 /// An answer to an INVITE that nobody has a use for: its call is gone, or another fork has it. Where `code` is a 2xx: ACK and
 /// BYE for it. (tm acknowledges only the first fork, and repeats that same ACK for the others.)
 pub fn end_stray(handle: &Handle, code: u16, message: &Message<'_>) -> Vec<SipRequest> {
+    // how far the CSeq numbers went in it nobody knows any more; they only have to rise (RFC 3261, section 12.2.1.1)
+    end_stray_after(
+        handle,
+        code,
+        message,
+        handle.cseq.saturating_add(STRAY_STEP),
+    )
+}
+
+/// `last`: CSeq that nothing in that dialog was beyond.
+fn end_stray_after(
+    handle: &Handle,
+    code: u16,
+    message: &Message<'_>,
+    last: u32,
+) -> Vec<SipRequest> {
     let (Ok(mut dialog), 200..=299) = (Dialog::from_reply(message), code) else {
         return Vec::new();
     };
@@ -387,10 +409,11 @@ pub fn end_stray(handle: &Handle, code: u16, message: &Message<'_>) -> Vec<SipRe
         cseq,
         ..handle.clone()
     };
-    let cseq = dialog.local_cseq;
-    let ack = in_dialog(&dialog, "ACK", "", String::new(), stray(cseq));
-    dialog.local_cseq += 1;
-    let bye = in_dialog(&dialog, "BYE", "", String::new(), stray(cseq + 1));
+    let ack = stray(dialog.local_cseq);
+    let ack = in_dialog(&dialog, "ACK", "", String::new(), ack);
+    dialog.local_cseq = last.saturating_add(1);
+    let bye = stray(dialog.local_cseq);
+    let bye = in_dialog(&dialog, "BYE", "", String::new(), bye);
     vec![ack, bye]
 }
 

@@ -15,7 +15,7 @@ use crate::step::Step;
 const MAX_SENT: usize = 16;
 
 impl Step<'_> {
-    /// Sends a request in the dialog of a call. False if too many wait already.
+    /// Sends a request in the dialog of a call. False if too many wait already, or the dialog is at its end.
     pub fn send_in_dialog(
         &mut self,
         call: usize,
@@ -24,7 +24,7 @@ impl Step<'_> {
         body: String,
     ) -> bool {
         let c = &mut self.agent.calls[call];
-        if c.leg.sent.len() >= MAX_SENT && purpose != InDialog::Bye {
+        if purpose != InDialog::Bye && (c.leg.sent.len() >= MAX_SENT || c.closing()) {
             return false;
         }
         c.leg.sent.push(Sent {
@@ -128,6 +128,12 @@ impl Step<'_> {
         let ha1 = self.agent.upstream.ha1.clone();
         let leg = &self.agent.calls[call].leg;
         let sent = &leg.sent[index];
+        // a PRACK goes on only while it is clear in which early dialog
+        let lost = sent.purpose == InDialog::Prack
+            && (leg.rseq.len() != 1 || leg.rseq[0].0 != leg.dialog.remote_tag);
+        if lost || sent.purpose != InDialog::Bye && self.agent.calls[call].closing() {
+            return false;
+        }
         let (method, uri) = (sent.purpose.method(), leg.dialog.request_uri().to_owned());
         let stale = |stale: bool| sent.answered == 0 || (stale && sent.answered < 2);
         if ha1.is_empty() {

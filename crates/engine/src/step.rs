@@ -189,6 +189,10 @@ impl Step<'_> {
                     answer_needed: None,
                     ..
                 }
+                | ServerMessage::CallUpdated {
+                    answer_needed: Some(false),
+                    ..
+                }
         );
         if kept {
             let older_than = self.now.saturating_sub(2 * self.config.resume_grace);

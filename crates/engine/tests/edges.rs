@@ -243,3 +243,216 @@ fn a_far_side_that_the_browser_has_left_is_not_shown() {
     w.far_request(&in_dialog("ACK", 3, &tag, &other));
     assert!(w.frames(1).is_empty());
 }
+
+const CHALLENGE: &str =
+    "WWW-Authenticate: Digest realm=\"asterisk\", nonce=\"n9\", qop=\"auth\", algorithm=MD5\r\n";
+
+#[test]
+fn a_challenge_that_comes_after_the_bye_is_not_answered() {
+    let mut w = registered();
+    let call = answered(&mut w, "c1");
+    w.send(1, "dtmf", json!({ "callId": call, "digit": "1" }), "d1");
+    let info = w.request();
+    w.send(1, "hangup", json!({ "callId": call }), "h1");
+    let bye = w.request();
+    w.far_reply(&info, 401, "t1", CHALLENGE, "");
+    assert!(w.requests().is_empty());
+    w.far_reply(&bye, 401, "t1", CHALLENGE, "");
+    assert_eq!(w.request().method, "BYE");
+}
+
+#[test]
+fn nothing_is_sent_to_one_that_has_sent_the_call_elsewhere_and_gone() {
+    let mut w = registered();
+    let (call, tag) = talking(&mut w);
+    let refer = in_dialog("REFER", 2, &tag, "").replace(
+        "Max-Forwards",
+        "Refer-To: <sip:700@pbx.example>\r\nMax-Forwards",
+    );
+    w.far_request(&refer);
+    w.far_request(&in_dialog("BYE", 3, &tag, ""));
+    w.requests();
+    w.frames(1);
+    w.send(1, "dtmf", json!({ "callId": call, "digit": "1" }), "d1");
+    assert!(w.requests().is_empty());
+    assert_eq!(body(&w.frame(1))["code"], 503);
+}
+
+#[test]
+fn a_challenged_prack_of_an_invite_that_was_sent_on_is_forgotten() {
+    let mut w = registered();
+    let (_, invite) = w.call(1, "c1");
+    w.far_reply(&invite, 180, "t1", "Require: 100rel\r\nRSeq: 1\r\n", "");
+    let prack = w.request();
+    w.far_reply(
+        &invite,
+        302,
+        "t1",
+        "Contact: <sip:601@127.0.0.1:5090>\r\n",
+        "",
+    );
+    assert_eq!(w.request().method, "INVITE");
+    w.far_reply(&prack, 401, "t1", CHALLENGE, "");
+    assert!(w.requests().is_empty());
+}
+
+#[test]
+fn the_bye_of_a_fork_comes_after_its_prack() {
+    let mut w = registered();
+    let (_, invite) = w.call(1, "c1");
+    w.far_reply(&invite, 180, "f1", "Require: 100rel\r\nRSeq: 1\r\n", "");
+    w.far_reply(&invite, 180, "f2", "Require: 100rel\r\nRSeq: 1\r\n", "");
+    let pracks = w.requests();
+    assert_eq!(
+        (pracks[0].to_tag.as_str(), pracks[1].to_tag.as_str()),
+        ("f1", "f2")
+    );
+    let sdp = "Content-Type: application/sdp\r\n";
+    w.far_reply(&invite, 200, "f1", sdp, ANSWER);
+    w.far_reply(&invite, 200, "f2", sdp, ANSWER);
+    let both = w.requests();
+    assert_eq!((both[0].method, both[0].cseq), ("ACK", invite.cseq));
+    assert_eq!((both[1].method, both[1].to_tag.as_str()), ("BYE", "f2"));
+    assert!(both[1].cseq > pracks[1].cseq);
+}
+
+#[test]
+fn a_change_that_waits_for_the_far_side_is_not_looked_at_again_and_again() {
+    let mut w = registered();
+    let call = answered(&mut w, "c1");
+    w.send(1, "hold", json!({ "callId": call, "hold": true }), "h1");
+    let hold = w.request();
+    w.far_reply(&hold, 491, "t1", "", "");
+    // an offer of the far side that the browser has to answer
+    let other = ANSWER
+        .replace("21016", "21018")
+        .replace(" 4 IN IP4 ", " 5 IN IP4 ");
+    w.far_request(
+        &in_dialog("INVITE", 7, &hold.from_tag, &other)
+            .replace("in-call-1", &hold.call_id)
+            .replace("tag=far1", "tag=t1"),
+    );
+    w.wait(5_000);
+    assert!(w.agent.due(w.config.resume_grace) > w.now);
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
+    w.far_request(
+        &in_dialog("ACK", 7, &hold.from_tag, "")
+            .replace("in-call-1", &hold.call_id)
+            .replace("tag=far1", "tag=t1"),
+    );
+    assert_eq!(w.request().method, "INVITE", "now it goes");
+}
+
+#[test]
+fn a_notify_that_is_faster_than_the_answer_to_the_refer() {
+    let mut w = registered();
+    let (call, tag) = talking(&mut w);
+    w.send(1, "transfer", json!({ "callId": call, "to": "700" }), "t1");
+    let refer = w.request();
+    let notify = |cseq: u32, line: &str| {
+        in_dialog("NOTIFY", cseq, &tag, line)
+            .replace("application/sdp", "message/sipfrag")
+            .replace("Max-Forwards", "Event: refer\r\nMax-Forwards")
+    };
+    w.far_request(&notify(2, "SIP/2.0 180 Ringing\r\n"));
+    let frames = w.frames(1);
+    assert_eq!(
+        (&frames[0]["type"], &frames[0]["id"]),
+        (&json!("ack"), &json!("t1"))
+    );
+    assert_eq!(body(&frames[1])["state"], "ringing");
+    w.far_reply(&refer, 202, "far1", "", "");
+    assert!(w.frames(1).is_empty());
+    w.far_request(&notify(3, "SIP/2.0 486 Busy Here\r\n"));
+    assert_eq!(body(&w.frame(1))["state"], "failed");
+}
+
+#[test]
+fn a_call_that_was_taken_over_by_an_invite_that_is_gone_ends() {
+    let mut w = registered();
+    let (call, tag) = talking(&mut w);
+    let replaces = format!("Replaces: in-call-1;to-tag={tag};from-tag=far1\r\nContent-Type:");
+    let other = invite(1, "", ANSWER)
+        .replace("Call-ID: in-call-1", "Call-ID: in-call-2")
+        .replace("Content-Type:", &replaces);
+    let tx = w.far_request(&other);
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a2",
+    );
+    w.frames(1);
+    w.requests();
+    w.step(Input::NotReplied { tx });
+    assert_eq!(w.frame(1)["type"], "callEnded");
+    assert!(w.requests().is_empty(), "there is no dialog for a BYE");
+}
+
+#[test]
+fn an_offer_that_came_to_nothing_while_the_browser_was_away_is_told() {
+    let mut w = World::new(config());
+    let token = w.register(1)["payload"]["session"].clone();
+    let (call, tag) = talking(&mut w);
+    let other = ANSWER
+        .replace("21016", "21018")
+        .replace(" 4 IN IP4 ", " 5 IN IP4 ");
+    w.far_request(&in_dialog("INVITE", 2, &tag, &other));
+    assert_eq!(body(&w.frame(1))["answerNeeded"], true);
+    w.step(Input::Closed { conn: 1 });
+    w.wait(15_001);
+    assert_eq!(w.reply().code, 480);
+    w.send(
+        2,
+        "register",
+        json!({ "dn": "5001", "resume": token }),
+        "r2",
+    );
+    let frames = w.frames(2);
+    assert_eq!(body(&frames[1])["callId"], call.as_str());
+    assert_eq!(body(&frames[1])["answerNeeded"], false);
+    w.far_request(&in_dialog("INVITE", 3, &tag, &other));
+    w.frames(2);
+    w.step(Input::Restarted);
+    w.send(
+        3,
+        "register",
+        json!({ "dn": "5001", "resume": token }),
+        "r3",
+    );
+    assert_eq!(body(&w.frames(3)[1])["answerNeeded"], false);
+}
+
+#[test]
+fn a_prack_may_come_after_the_answer() {
+    let mut w = registered();
+    let offer = invite(1, "", ANSWER).replace("Max-Forwards", "Require: 100rel\r\nMax-Forwards");
+    w.far_request(&offer);
+    let ringing = w.reply();
+    let line = ringing
+        .headers
+        .lines()
+        .find_map(|l| l.strip_prefix("RSeq: "));
+    let rack = format!("RAck: {} 1 INVITE\r\nMax-Forwards", line.expect("reliable"));
+    let call = w.frame(1)["payload"]["callId"]
+        .as_str()
+        .expect("id")
+        .to_owned();
+    w.send(
+        1,
+        "answer",
+        json!({ "callId": call, "sdp": browser_answer() }),
+        "a1",
+    );
+    w.replies();
+    w.wait(1_000);
+    assert!(w.replies().is_empty(), "no 180 after the 200");
+    let prack = in_dialog("PRACK", 2, &ringing.to_tag, "").replace("Max-Forwards", &rack);
+    w.far_request(&prack);
+    assert_eq!(w.reply().code, 200);
+}

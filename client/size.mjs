@@ -1,0 +1,20 @@
+// Prints the size of the main entry, minified and gzipped, and fails above the limit.
+import { readFileSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
+
+export const LIMIT = 3000;
+
+/** @returns {[minified: number, gzipped: number]} */
+export function size() {
+  const code = readFileSync(new URL('dist/rtc-json.js', import.meta.url));
+  return [code.length, gzipSync(code, { level: 9 }).length];
+}
+
+if (import.meta.url === `file://${process.argv[1]}`) {
+  const [minified, gzipped] = size();
+  console.log(`${minified} ${gzipped}`);
+  if (gzipped > LIMIT) {
+    console.error(`more than ${LIMIT} bytes`);
+    process.exitCode = 1;
+  }
+}
