@@ -216,6 +216,9 @@ impl Step<'_> {
             self.agent.calls.remove(call);
             return;
         }
+        if c.state == State::Terminating && c.leg.bye == Owed::Sent {
+            return;
+        }
         c.state = State::Terminating;
         c.leg.timer = None;
         if c.leg.ack_by > now {

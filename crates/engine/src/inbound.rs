@@ -178,6 +178,7 @@ impl Step<'_> {
         let id = self.random_text(16);
         let mut leg = Leg::new(&id, dialog);
         leg.invite_tx = Some(tx);
+        leg.far_invite = message.cseq().unwrap_or(0);
         leg.offerless = offer.is_none();
         leg.remote_sdp = offer.unwrap_or_default();
         leg.trickle = Some(crate::trickle::takes(message));
@@ -256,6 +257,10 @@ impl Step<'_> {
             return;
         };
         let c = &mut self.agent.calls[call];
+        if message.cseq() != Some(c.leg.far_invite) {
+            // that of an earlier one, once more
+            return;
+        }
         match c.state {
             State::Answering | State::Established => {
                 if c.state == State::Answering {
@@ -378,7 +383,10 @@ impl Step<'_> {
                     c.deadline = 0;
                 }
                 State::Terminating => {
-                    self.agent.calls[call].leg.ack_by = 0;
+                    let leg = &mut self.agent.calls[call].leg;
+                    leg.ack_by = 0;
+                    // whether one has left nobody knows
+                    leg.bye = Owed::Waiting;
                     self.send_bye(call);
                 }
                 State::Established => self.forget_transactions(call),

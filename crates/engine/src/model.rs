@@ -12,6 +12,8 @@ use crate::text::Text;
 
 /// Outcomes of requests that a session remembers, so that a retry with the same id gets the first one again.
 const OUTCOMES: usize = 16;
+/// Requests that a session remembers in all. Those without outcome are few: whatever may wait has a limit of its own.
+const REQUESTS: usize = 64;
 /// Events that a session remembers for a browser that comes back.
 const JOURNAL: usize = 16;
 
@@ -61,7 +63,7 @@ pub struct Session {
     pub expires_at: u64,
     /// Number of the next event (`evt-N`).
     pub next_event: u64,
-    /// Outcomes of the last requests.
+    /// The last outcomes, in their order, and the requests that have none yet.
     pub outcomes: VecDeque<(String, Outcome)>,
     /// The last events that no snapshot can tell again: (number, time, frame).
     pub journal: VecDeque<(u64, u64, String)>,
@@ -94,16 +96,19 @@ impl Session {
         self.conn.is_some()
     }
 
-    /// Notes the outcome of a request; the oldest one is forgotten.
+    /// Notes the outcome of a request; the oldest one is forgotten. A request that has none yet is not: it is the one that a
+    /// browser asks for again.
     pub fn set_outcome(&mut self, id: &str, outcome: Outcome) {
-        if let Some(slot) = self.outcomes.iter_mut().find(|(known, _)| known == id) {
-            slot.1 = outcome;
-            return;
+        let done = |outcome: &Outcome| !matches!(outcome, Outcome::Pending);
+        self.outcomes.retain(|(known, _)| known != id);
+        self.outcomes.push_back((id.to_owned(), outcome));
+        if self.outcomes.iter().filter(|(_, o)| done(o)).count() > OUTCOMES {
+            let oldest = self.outcomes.iter().position(|(_, o)| done(o));
+            oldest.map(|oldest| self.outcomes.remove(oldest));
         }
-        if self.outcomes.len() == OUTCOMES {
+        if self.outcomes.len() > REQUESTS {
             self.outcomes.pop_front();
         }
-        self.outcomes.push_back((id.to_owned(), outcome));
     }
 
     /// The outcome of a request, if it is remembered.
@@ -334,6 +339,8 @@ pub struct Leg {
     pub asked: Option<Asked>,
     /// The INVITE (initial or later) of the far side that waits for our answer.
     pub invite_tx: Option<ServerTx>,
+    /// CSeq of the last INVITE of the far side that was taken; its ACK has the same (RFC 3261, section 13.2.2.4).
+    pub far_invite: u32,
     /// The INVITE of the far side had no offer.
     pub offerless: bool,
     /// A 200 to an INVITE in the dialog waits for its ACK until then; 0 for none.
@@ -579,6 +586,7 @@ impl Leg {
             answered: 0,
             asked: None,
             invite_tx: None,
+            far_invite: 0,
             offerless: false,
             ack_by: 0,
             answer_in_ack: false,

@@ -180,6 +180,7 @@ impl Step<'_> {
         let key = self.random_text(16);
         let mut leg = Leg::new(&key, dialog);
         leg.invite_tx = Some(tx);
+        leg.far_invite = message.cseq().unwrap_or(0);
         leg.offerless = offer.is_empty();
         leg.remote_sdp = offer;
         let mut hidden = Call::new(&key, Direction::In, leg, self.now, self.unix_now);

@@ -9,7 +9,7 @@ use crate::browser::no_call;
 use crate::call::{End, ACK_WAIT};
 use crate::identity;
 use crate::inbound::ALLOW;
-use crate::model::{FarOffer, InDialog, Open, ServerTx, State, Want};
+use crate::model::{FarOffer, InDialog, Leg, Open, ServerTx, State, Want};
 use crate::outbound::sdp_body;
 use crate::step::{Failure, Step};
 use crate::timer::{Said, Verdict};
@@ -208,7 +208,7 @@ impl Step<'_> {
                 // RFC 3261, section 14.1: the owner of the Call-ID waits longer
                 let tens = u64::from(self.rng.next_u32() % 200);
                 let c = &mut self.agent.calls[call];
-                outdate(&mut c.leg.local_sdp, &open.sdp);
+                untaken(&mut c.leg, &open);
                 c.leg.glares += 1;
                 let wait = if c.leg.ours {
                     2_100 + tens * 19 / 2
@@ -226,7 +226,7 @@ impl Step<'_> {
                     return self.offer_failed(call, code);
                 }
                 leg.min_se = min;
-                outdate(&mut leg.local_sdp, &open.sdp);
+                untaken(leg, &open);
                 if let Some(timer) = &mut leg.timer {
                     timer.interval = timer.interval.max(min);
                 }
@@ -407,6 +407,9 @@ impl Step<'_> {
                 lines
             }
         };
+        if invite {
+            self.agent.calls[call].leg.far_invite = message.cseq().unwrap_or(0);
+        }
         // target refresh (RFC 3261, section 12.2.2; RFC 3311, section 5.2)
         let _unread = self.agent.calls[call].leg.dialog.refresh(message);
         self.note_update(call, message);
@@ -687,6 +690,19 @@ impl Step<'_> {
         }
         self.event_of_call(call, &update);
     }
+}
+
+/// An offer that will be made again: candidates in it wait with those that were found since.
+fn untaken(leg: &mut Leg, open: &Open) {
+    if open.want == Want::Candidates {
+        let mut lines: Vec<String> = new_candidates(&leg.local_sdp, &open.sdp)
+            .into_iter()
+            .map(|candidate| candidate.candidate)
+            .collect();
+        lines.append(&mut leg.candidates);
+        leg.candidates = lines;
+    }
+    outdate(&mut leg.local_sdp, &open.sdp);
 }
 
 /// The far side has seen that offer, though it did not take it: whatever comes next must have a higher version than it

@@ -164,6 +164,18 @@ impl Step<'_> {
 
     /// The browser has computed the credentials for a request in the dialog of its call.
     pub fn authorized(&mut self, call: usize, index: usize, line: &str) {
+        let c = &self.agent.calls[call];
+        let sent = &c.leg.sent[index];
+        if sent.purpose != InDialog::Bye && c.closing() {
+            // the far side has gone meanwhile
+            let handle = Handle {
+                dn: self.agent.dn.clone(),
+                purpose: Purpose::InDialog,
+                call: c.leg.key.clone(),
+                cseq: sent.cseq,
+            };
+            return self.on_dialog_reply(&handle, 401, None);
+        }
         self.transmit(call, index, line);
     }
 

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{config, in_dialog, invite, World, ANSWER, OFFER};
-use rtc_json_engine::{Input, ServerTx};
+use rtc_json_engine::{Config, Input, ServerTx, Trickle};
 use serde_json::{json, Value};
 
 fn registered() -> World {
@@ -455,4 +455,148 @@ fn a_prack_may_come_after_the_answer() {
     let prack = in_dialog("PRACK", 2, &ringing.to_tag, "").replace("Max-Forwards", &rack);
     w.far_request(&prack);
     assert_eq!(w.reply().code, 200);
+}
+
+#[test]
+fn an_ack_that_comes_again_confirms_no_later_invite() {
+    let mut w = registered();
+    let (call, tag) = talking(&mut w);
+    w.far_request(&in_dialog("INVITE", 2, &tag, ""));
+    w.send(1, "answer", json!({ "callId": call, "sdp": OFFER }), "a2");
+    assert_eq!(w.reply().code, 200);
+    w.frames(1);
+    w.far_request(&in_dialog("ACK", 1, &tag, ""));
+    assert!(w.requests().is_empty() && w.frames(1).is_empty());
+    let answer = ANSWER.replace(" 4 IN IP4 ", " 5 IN IP4 ");
+    w.far_request(&in_dialog("ACK", 2, &tag, &answer));
+    assert!(body(&w.frame(1))["sdp"].is_string());
+}
+
+#[test]
+fn a_request_that_still_waits_is_not_forgotten() {
+    let mut w = registered();
+    let (call, invite) = w.call(1, "c1");
+    for n in 0..20 {
+        w.send(
+            1,
+            "mute",
+            json!({ "callId": "none", "muted": true }),
+            &format!("m{n}"),
+        );
+    }
+    w.frames(1);
+    w.send(1, "call", json!({ "to": "600", "sdp": OFFER }), "c1");
+    assert_eq!(body(&w.frame(1))["callId"], call.as_str());
+    assert!(w.requests().is_empty(), "no second call");
+    w.far_reply(&invite, 486, "t1", "", "");
+    w.frames(1);
+    w.send(1, "call", json!({ "to": "600", "sdp": OFFER }), "c1");
+    assert_eq!(body(&w.frame(1))["code"], 486);
+    assert!(w.agent.sessions[0].outcomes.len() <= 16);
+}
+
+#[test]
+fn candidates_of_an_update_that_crossed_another_go_again() {
+    let mut w = World::new(Config {
+        trickle: Trickle::Update,
+        ..config()
+    });
+    w.register(1);
+    let (call, invite) = w.call(1, "c1");
+    let headers = "Allow: INVITE, UPDATE\r\nContent-Type: application/sdp\r\n";
+    w.far_reply(&invite, 200, "t1", headers, ANSWER);
+    let line = "candidate:1 1 udp 2113937151 192.0.2.1 50000 typ host";
+    let candidate = json!({ "candidate": line, "sdpMid": "0", "sdpMLineIndex": 0 });
+    w.send(
+        1,
+        "iceCandidate",
+        json!({ "callId": call, "candidate": candidate }),
+        "i1",
+    );
+    let update = w.request();
+    assert!(update.method == "UPDATE" && update.body.contains("192.0.2.1 50000"));
+    w.far_reply(&update, 491, "t1", "", "");
+    w.wait(5_000);
+    let again = w.request();
+    assert!(again.body.contains("192.0.2.1 50000"), "{}", again.body);
+}
+
+#[test]
+fn a_leg_on_its_way_to_a_room_is_ended_once() {
+    let mut w = registered();
+    let (first, tag) = talking(&mut w);
+    let second = answered(&mut w, "c2");
+    w.send(1, "conference", json!({ "callIds": [first, second] }), "k1");
+    w.send(1, "answer", json!({ "callId": first, "sdp": OFFER }), "a2");
+    let room = w.request();
+    w.far_reply(
+        &room,
+        200,
+        "r1",
+        "Content-Type: application/sdp\r\n",
+        ANSWER,
+    );
+    let refers = w.requests();
+    // the session of the first far side ends before that one has arrived in the room
+    let refresh = in_dialog("UPDATE", 2, &tag, "").replace(
+        "Max-Forwards",
+        "Session-Expires: 90;refresher=uac\r\nSupported: timer\r\nMax-Forwards",
+    );
+    w.far_request(&refresh);
+    w.now += 1_000;
+    for refer in &refers {
+        w.far_reply(refer, 202, "x", "", "");
+    }
+    let mut byes = 0;
+    for _ in 0..100 {
+        w.wait(1_000);
+        let sent = w.requests();
+        byes += sent
+            .iter()
+            .filter(|r| r.method == "BYE" && r.call_id == "in-call-1")
+            .count();
+    }
+    assert_eq!(byes, 1);
+}
+
+#[test]
+fn a_digest_that_comes_after_the_far_side_has_gone_sends_nothing() {
+    let mut w = World::new(config());
+    w.send(1, "register", json!({ "dn": "5001" }), "r1");
+    let register = w.request();
+    w.far_reply(&register, 401, "x", CHALLENGE, "");
+    w.frames(1);
+    let digest = |nonce: &str| {
+        json!({
+            "realm": "asterisk", "nonce": nonce, "algorithm": "MD5", "qop": "auth", "nc": "00000001",
+            "cnonce": "c", "response": "0123456789abcdef0123456789abcdef",
+        })
+    };
+    w.send(
+        1,
+        "register",
+        json!({ "dn": "5001", "digest": digest("n9") }),
+        "r2",
+    );
+    let register = w.request();
+    w.far_reply(&register, 200, "x", "Expires: 300\r\n", "");
+    w.frames(1);
+    let (call, tag) = talking(&mut w);
+    let refer = in_dialog("REFER", 2, &tag, "").replace(
+        "Max-Forwards",
+        "Refer-To: <sip:700@pbx.example>\r\nMax-Forwards",
+    );
+    w.far_request(&refer);
+    let notify = w.request();
+    w.far_reply(&notify, 401, "far1", &CHALLENGE.replace("n9", "n10"), "");
+    w.far_request(&in_dialog("BYE", 3, &tag, ""));
+    w.frames(1);
+    w.send(
+        1,
+        "digest",
+        json!({ "callId": call, "digest": digest("n10") }),
+        "d1",
+    );
+    assert_eq!(w.frame(1)["type"], "ack");
+    assert!(w.requests().is_empty());
 }

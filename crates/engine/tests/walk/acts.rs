@@ -306,7 +306,14 @@ impl World {
                 let d = self.far.dialogs[at].clone();
                 if let Some(cseq) = d.acked {
                     self.saw("ACK again");
+                    let before = self.far.client.len();
                     self.request(&d, None, "ACK", cseq, (&d.our_tag, &d.far_tag), "", "");
+                    if self.far.client.len() != before {
+                        self.fault(format!(
+                            "an ACK that came again did something: {}",
+                            d.name()
+                        ));
+                    }
                 }
             }
             Act::Cancel(at) => self.act_cancel(at),
@@ -387,7 +394,7 @@ impl World {
             }
             _ => self.connect(slot, dice.percent(85), dice.percent(70)),
         }
-        if self.browsers[slot].registered && dice.percent(80) {
+        if self.browsers[slot].registered {
             self.resend(slot);
         }
     }

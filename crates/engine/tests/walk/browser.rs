@@ -36,6 +36,8 @@ pub struct Asked {
     pub excused: bool,
     /// The session of that number heard it; none before registration.
     pub session: Option<u32>,
+    /// Rises with each outcome.
+    pub heard: u64,
     /// The connection on which it went last.
     pub conn: Option<i32>,
 }
@@ -57,6 +59,7 @@ pub struct Browser {
     /// `challenge` as outcome of a `register`.
     pub register_challenge: Option<Value>,
     pub challenges: Vec<Value>,
+    pub heard: u64,
     pub faults: Vec<String>,
     pub seen: Vec<String>,
 }
@@ -99,33 +102,41 @@ impl Browser {
             got: 0,
             trying: 0,
             excused: false,
+            heard: 0,
             conn: self.conn,
             // a `register` belongs to its connection
             session: (self.registered && kind != "register").then_some(self.session),
         });
     }
 
-    /// Requests that the server remembers, by their place.
+    /// Requests that the server remembers, by their place: those without outcome, and the last ones that have one.
     pub fn remembered(&self) -> Vec<usize> {
         if !self.registered {
             return Vec::new();
         }
-        let kept = |a: &Asked| {
+        let kept = |at: &usize| {
+            let a = &self.asked[*at];
             a.session == Some(self.session)
                 && !matches!(a.kind.as_str(), "ping" | "register" | "iceCandidate")
         };
-        (0..self.asked.len())
-            .rev()
-            .filter(|at| kept(&self.asked[*at]))
-            .take(REMEMBERED)
-            .collect()
+        let all = (0..self.asked.len()).rev().filter(kept);
+        let (unheard, mut heard): (Vec<usize>, Vec<usize>) =
+            all.partition(|at| self.asked[*at].outcome.is_none());
+        // any of those that it has not heard of may be among the last
+        heard.sort_by_key(|at| std::cmp::Reverse(self.asked[*at].heard));
+        heard.truncate(REMEMBERED.saturating_sub(unheard.len()));
+        heard.extend(unheard);
+        heard
     }
 
     pub fn unanswered(&self) -> Vec<usize> {
-        self.remembered()
+        let mut all: Vec<usize> = self
+            .remembered()
             .into_iter()
             .filter(|at| self.asked[*at].outcome.is_none() && !self.asked[*at].excused)
-            .collect()
+            .collect();
+        all.sort_unstable();
+        all
     }
 
     pub fn closed(&mut self) {
@@ -247,6 +258,8 @@ impl Browser {
 
     fn about(&mut self, call: &str, kind: &str) {
         match self.calls.get(call) {
+            // the connection broke before it heard of it
+            None if self.resuming => {}
             None => self.fault(format!(
                 "{kind} about a call that was never announced: {call}"
             )),
@@ -371,6 +384,8 @@ impl Browser {
                 return;
             }
         }
+        self.heard += 1;
+        self.asked[at].heard = self.heard;
         self.asked[at].outcome = Some(frame.clone());
         let call_known = asked.call.is_some();
         let call = asked.call.clone().unwrap_or_default();
@@ -412,7 +427,9 @@ impl Browser {
                     self.about(&call, kind);
                 }
                 if let Some(known) = self.calls.get_mut(&call).filter(|k| !k.over) {
-                    known.open = known.owes == Some(false) || known.ringing && known.offerless;
+                    let offers = known.owes == Some(false) || known.ringing && known.offerless;
+                    // else it may have been told already
+                    known.open = offers && asked.sends == 1;
                     known.owes = None;
                     known.ringing = false;
                     known.live = true;
@@ -481,7 +498,8 @@ impl Browser {
                     .outcome
                     .as_ref()
                     .is_some_and(|o| o["type"] == "callAccepted");
-                if accepted && asked.trying == 0 && asked.sends == 1 {
+                let same = asked.conn == self.conn && asked.sends == 1;
+                if accepted && asked.trying == 0 && same {
                     faults.push(format!("call without trying: {}", asked.id));
                 }
             }

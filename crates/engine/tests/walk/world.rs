@@ -327,7 +327,7 @@ impl World {
             ("live calls", self.agent.live_calls(), self.config.max_calls),
         ];
         for s in &self.agent.sessions {
-            lengths.push(("outcomes", s.outcomes.len(), 16));
+            lengths.push(("outcomes", s.outcomes.len(), 64));
             lengths.push(("journal", s.journal.len(), 16));
         }
         for c in &self.agent.calls {
@@ -501,6 +501,16 @@ impl World {
             }
         } else if !self.by_challenge {
             payload["password"] = json!("secret");
+        }
+        if resuming {
+            // what was lost is known by now
+            let (unsent, rest): (Vec<Later>, Vec<Later>) = std::mem::take(&mut self.later)
+                .into_iter()
+                .partition(|l| matches!(l, Later::Unsent(..)));
+            self.later = rest;
+            for later in unsent {
+                self.happens(later);
+            }
         }
         self.browsers[slot].resuming = resuming;
         let id = self.fresh_id();
