@@ -363,6 +363,8 @@ pub struct Leg {
     pub headers: String,
     /// Requests in the dialog that have no final reply yet.
     pub sent: Vec<Sent>,
+    /// Our last offer, if it was refused: what comes next is told from it (RFC 3264, section 8).
+    pub refused: String,
     /// The description that we have offered.
     pub open: Option<Open>,
     /// How often it was refused with 491.
@@ -598,6 +600,7 @@ impl Leg {
             next_hop: None,
             headers: String::new(),
             sent: Vec::new(),
+            refused: String::new(),
             open: None,
             glares: 0,
             offer_after: 0,

@@ -174,6 +174,7 @@ impl Step<'_> {
                 sdp::with_candidates(&c.leg.local_sdp, &lines)
             }
         };
+        let sdp = versioned(&self.agent.calls[call].leg, sdp);
         let kind = if sdp.is_empty() {
             ""
         } else {
@@ -274,6 +275,7 @@ impl Step<'_> {
             &without_role(&answer.text),
         );
         c.leg.local_sdp.clone_from(&open.sdp);
+        c.leg.refused.clear();
         let told = match &open.want {
             // the browser waits for exactly this
             Want::Update { .. } => Some(answer.text.clone()),
@@ -317,7 +319,7 @@ impl Step<'_> {
         let Some(open) = leg.open.take() else {
             return;
         };
-        outdate(&mut leg.local_sdp, &open.sdp);
+        refused(leg, &open.sdp);
         if let Want::Hold { request, .. } | Want::Update { request, .. } = open.want {
             self.change_failed(call, &request, code, "the far side did not agree");
         }
@@ -461,7 +463,6 @@ impl Step<'_> {
         );
         let changed = hold != c.remote_hold;
         c.remote_hold = hold;
-        c.leg.local_sdp.clone_from(&answer);
         self.accept(call, tx, invite, headers, answer);
         if changed {
             let update = self.updated(call, None, None);
@@ -536,8 +537,12 @@ impl Step<'_> {
             "Content-Type: application/sdp\r\n",
         ]
         .concat();
+        let leg = &mut self.agent.calls[call].leg;
+        let sdp = versioned(leg, sdp);
+        leg.local_sdp.clone_from(&sdp);
+        leg.refused.clear();
         if invite {
-            self.agent.calls[call].leg.ack_by = self.now + ACK_WAIT;
+            leg.ack_by = self.now + ACK_WAIT;
         }
         self.reply(tx, invite, 200, "", headers, sdp);
     }
@@ -576,10 +581,13 @@ impl Step<'_> {
         };
         let sdp = match direction {
             sdp::Direction::SendRecv => sdp,
-            held => sdp::with_direction(&sdp, held),
+            held => {
+                let mut held = sdp::with_direction(&sdp, held);
+                sdp::follow(&mut held, &c.leg.local_sdp);
+                held
+            }
         };
         c.leg.far_offer = None;
-        c.leg.local_sdp.clone_from(&sdp);
         c.leg.answer_in_ack = far.sdp.is_empty();
         if !far.sdp.is_empty() {
             c.leg.remote_sdp = far.sdp;
@@ -702,15 +710,27 @@ fn untaken(leg: &mut Leg, open: &Open) {
         lines.append(&mut leg.candidates);
         leg.candidates = lines;
     }
-    outdate(&mut leg.local_sdp, &open.sdp);
+    refused(leg, &open.sdp);
 }
 
-/// The far side has seen that offer, though it did not take it: whatever comes next must have a higher version than it
-/// (RFC 3264, section 8).
-fn outdate(local: &mut String, offered: &str) {
+/// The far side has seen that offer, though it did not take it.
+fn refused(leg: &mut Leg, offered: &str) {
     if !offered.is_empty() {
-        sdp::follow(local, offered);
+        offered.clone_into(&mut leg.refused);
     }
+}
+
+/// A description of ours with the version that it has to have: the next one after that of an offer that was refused, or the
+/// same where it is that offer once more (RFC 3264, section 8).
+fn versioned(leg: &Leg, mut sdp: String) -> String {
+    if leg.refused.is_empty() || sdp.is_empty() {
+        return sdp;
+    }
+    if sdp::same_but_for_version(&sdp, &leg.refused) {
+        return leg.refused.clone();
+    }
+    sdp::follow(&mut sdp, &leg.refused);
+    sdp
 }
 
 fn without_role(sdp: &str) -> String {

@@ -388,3 +388,27 @@ pub fn with_candidates(last: &str, lines: &[String]) -> String {
     }
     out
 }
+
+/// Do both say the same, apart from the version in `o=`?
+pub fn same_but_for_version(a: &str, b: &str) -> bool {
+    let owner = |value: &str| {
+        let mut words = value.split(' ');
+        (
+            words.next().map(str::to_owned),
+            words.next().map(str::to_owned),
+            words.nth(1).map(str::to_owned),
+        )
+    };
+    let (mut a, mut b) = (Lines::new(a), Lines::new(b));
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return true,
+            (Some(a), Some(b)) => match (origin(a), origin(b)) {
+                (Some(a), Some(b)) if owner(a) == owner(b) => {}
+                _ if a == b => {}
+                _ => return false,
+            },
+            _ => return false,
+        }
+    }
+}

@@ -546,3 +546,38 @@ fn directions_have_their_attribute_names() {
     assert_eq!(postcard::from_bytes(&encoded), Ok(Direction::RecvOnly));
     assert_eq!(Direction::RecvOnly.name(), "recvonly");
 }
+
+const SENT: &str =
+    "v=0\r\no=- 7 2 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\n\
+    c=IN IP4 192.0.2.1\r\na=candidate:1 1 udp 1 0.0.0.0 9 typ host\r\na=mid:0\r\na=sendrecv\r\n";
+
+#[test]
+fn later_candidates_stand_behind_the_first_ones() {
+    let lines = |more: &[&str]| more.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>();
+    let fresh = "candidate:2 1 udp 5 192.0.2.9 4000 typ host";
+    let later = rtc_json_sdp::with_candidates(
+        SENT,
+        &lines(&[
+            fresh,
+            "candidate:1 1 udp 1 0.0.0.0 9 typ host",
+            "",
+            "a=inactive",
+            "candidate:3 1\r\na=inactive",
+        ]),
+    );
+    let expected = SENT.replace("- 7 2 IN", "- 7 3 IN").replace(
+        "typ host\r\na=mid",
+        &format!("typ host\r\na={fresh}\r\na=mid"),
+    );
+    assert_eq!(later, expected);
+}
+
+#[test]
+fn a_description_once_more_differs_in_its_version_alone() {
+    let same = rtc_json_sdp::same_but_for_version;
+    assert!(same(SENT, SENT));
+    assert!(same(SENT, &SENT.replace("- 7 2 IN", "- 7 30 IN")));
+    assert!(!same(SENT, &SENT.replace("- 7 2 IN", "- 8 2 IN")));
+    assert!(!same(SENT, &SENT.replace("sendrecv", "sendonly")));
+    assert!(!same(SENT, &format!("{SENT}a=x\r\n")));
+}
