@@ -82,7 +82,7 @@ describe('in both directions', () => {
         assert.equal((await a.waitFor('error', (p, m) => m.id === id)).code, 488);
         a.send('hold', { callId, hold: true });
         const held = await peer.request('INVITE');
-        assertFollows(held.body, call.sent, 'sendonly');
+        assertFollows(held.body, call.sent, 'sendonly', { refused: 1 });
         peer.reply(held, 200, { body: farSdp({ setup: 'active', version: 2, direction: 'recvonly' }) });
         await a.waitFor('callUpdated');
         const { type, payload } = await a.request('update', { callId, sdp: fakeOffer().replace(/a=fingerprint.*\r\n/g, '') });

@@ -389,7 +389,10 @@ impl Step<'_> {
             State::Cancelling | State::Terminating => return self.code(tx, invite, 481),
             // an UPDATE without offer only refreshes
             _ if !invite && body.is_none() => {}
-            State::Established if c.leg.far_offer.is_some() || c.leg.ack_by != 0 => {
+            // (who sends the next offer has got our last 200: its ACK was overtaken by another worker)
+            State::Established
+                if c.leg.far_offer.is_some() || c.leg.ack_by != 0 && c.leg.answer_in_ack =>
+            {
                 // RFC 3261, section 14.2; the header is that of section 20.33
                 let headers = "Retry-After: 2\r\n".to_owned();
                 return self.reply(tx, invite, 500, "", headers, String::new());

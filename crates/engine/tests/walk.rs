@@ -1,8 +1,9 @@
 //! Random walks of one agent: browsers, far sides, tm and time do whatever they may, in any order. What comes out is held
 //! against the protocol (docs/protocol.md) and RFC 3261 by a checker that knows nothing of the engine.
 //!
-//! `RTC_JSON_WALKS` sets how many (2000), `RTC_JSON_WALK_SEED` runs one of them alone and tells all of it,
-//! `RTC_JSON_WALK_SHOW` prints what was covered. A walk that fails is made shorter before it is told.
+//! `RTC_JSON_WALKS` sets how many (2000), `RTC_JSON_WALK_SEED` where they begin (and then it is one, unless the other says
+//! more), `RTC_JSON_WALK_SHOW` prints what was covered and tells one walk for every kind of fault, not only the most
+//! frequent; `RTC_JSON_WALK_LONG` prints whole messages. A walk that fails is made shorter before it is told.
 
 #[path = "walk/acts.rs"]
 mod acts;
@@ -358,11 +359,7 @@ fn whatever_happens_in_any_order_every_rule_holds() {
     let one = std::env::var("RTC_JSON_WALK_SEED")
         .ok()
         .and_then(|v| v.parse::<u64>().ok());
-    let walks = if one.is_some() {
-        1
-    } else {
-        number("RTC_JSON_WALKS", 2_000)
-    };
+    let walks = number("RTC_JSON_WALKS", if one.is_some() { 1 } else { 2_000 });
     let first = one.unwrap_or(FIRST_SEED);
     let next = AtomicU64::new(0);
     let failed: Mutex<BTreeMap<String, Vec<(u64, String)>>> = Mutex::default();
