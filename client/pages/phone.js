@@ -1,5 +1,5 @@
-// The soft phone on index-custom.html: one call at a time, and a second one that may come in meanwhile.
-import { Phone } from '../dist/rtc-json.js';
+// The soft phone on index-custom.html: one call in the foreground, others on hold, and what rings meanwhile.
+import { hint, Phone } from '../dist/full.js';
 
 /** Port of the server where the address of the page does not say. */
 const DEFAULT_PORT = 8444;
@@ -39,13 +39,14 @@ const END = {
   internal_error: 'The server had a fault.',
 };
 
-const MICROPHONE = {
-  NotAllowedError: 'The browser may not use the microphone. Allow it for this page to make calls.',
-  NotFoundError: 'No microphone was found. Connect one to make calls.',
-  NotReadableError: 'The microphone is in use by another program.',
-  // (without a secure origin the browser has no `mediaDevices` at all)
-  TypeError: 'The microphone needs a secure page (https).',
+const TRANSFER = {
+  trying: 'Transferring…',
+  ringing: 'Transferring: it rings there…',
+  failed: 'The transfer failed. The call goes on.',
 };
+
+/** Where the page keeps who was signed in, until it is closed: the client keeps the session itself over a reload. */
+const SIGNED_IN = 'rtc-json phone';
 
 const element = (id) => document.getElementById(id);
 const parameters = new URLSearchParams(location.search);
@@ -57,6 +58,8 @@ let current;
 let ringing;
 let clock;
 let noticeFor;
+/** Calls whose events the page follows. */
+const presented = new WeakSet();
 
 /** `ws` or `server` in the page's address: a whole address or only the port. */
 function serverAddress() {
@@ -85,24 +88,76 @@ function show() {
   if (ringing) {
     element('incoming-who').textContent = ringing.displayName || ringing.from;
     element('incoming-number').textContent = ringing.displayName ? ringing.from : '';
-    element('answer-label').textContent = current ? 'Hang up and answer' : 'Answer';
+    element('answer-label').textContent = current ? 'Hold and answer' : 'Answer';
     element('answer').title = element('answer-label').textContent;
   }
 
   body.dataset.call = current?.state ?? '';
   if (current) {
-    const number = current.direction === 'in' ? current.from : current.to;
-    const name = current.displayName || number;
+    const { number, name } = farSide(current);
     element('peer').textContent = name;
     element('peer-number').textContent = name === number ? '' : number;
     const initial = /\p{L}/u.exec(name)?.[0].toUpperCase();
     element('initial').textContent = initial ?? '';
     element('person').toggleAttribute('hidden', Boolean(initial));
-    element('call-state').textContent = CALL_STATE[current.state] ?? '';
-    element('hangup').disabled = current.state === 'ending';
+    const { state: stage, held, remoteHold, muted } = current;
+    element('call-state').textContent = held ? 'On hold' : remoteHold ? 'The other side has put you on hold' : (CALL_STATE[stage] ?? '');
+    element('hangup').disabled = stage === 'ending';
+    for (const id of ['mute', 'hold', 'digits', 'transfer']) element(id).disabled = stage !== 'established';
+    element('mute').setAttribute('aria-pressed', Boolean(muted));
+    element('hold').setAttribute('aria-pressed', Boolean(held));
+    showOthers();
   }
   showClock();
   document.title = ringing ? `${ringing.displayName || ringing.from} calls` : 'Phone';
+}
+
+/** Who is at the other end: after a transfer somebody else than at first. */
+function farSide({ remote, direction, from, to, displayName }) {
+  const number = remote?.number ?? (direction === 'in' ? from : to);
+  return { number, name: (remote ? remote.displayName : displayName) || number };
+}
+
+/** The calls that wait: each can be taken to the foreground, or be connected with the one that is there. */
+function showOthers() {
+  const waiting = [...(phone?.calls ?? [])].filter((call) => call !== current && call.state === 'established');
+  element('others').replaceChildren(...waiting.map((call) => {
+    const row = document.createElement('li');
+    const text = Object.assign(document.createElement('span'), { textContent: `On hold: ${farSide(call).name}` });
+    row.append(text, tool('Switch', () => bringBack(call)), tool('Connect both', () => handOver(call)));
+    return row;
+  }));
+}
+
+function tool(textContent, onClick) {
+  const button = Object.assign(document.createElement('button'), { type: 'button', className: 'tool', textContent });
+  button.addEventListener('click', onClick);
+  return button;
+}
+
+/** Shows what went wrong with something that was asked for. */
+const complain = (error) => notify(hint(error));
+
+function open(id, button, isOpen) {
+  element(id).hidden = !isOpen;
+  element(button).setAttribute('aria-expanded', isOpen);
+}
+
+function bringBack(call) {
+  current?.hold().catch(complain);
+  call.hold(false).catch(complain);
+  present(call);
+}
+
+/** Connects the far side of the call in the foreground with a number, or with that of another call. */
+function handOver(to) {
+  const call = current;
+  open('transfer-form', 'transfer', false);
+  call.on('transferProgress', ({ state }) => {
+    notify(TRANSFER[state]);
+    if (state === 'failed' && current === call && call.held) call.hold(false).catch(complain);
+  });
+  call.transfer(to).catch(complain);
 }
 
 function showClock() {
@@ -120,29 +175,32 @@ function duration(seconds) {
 /** Tells early that a call would fail for want of a microphone; nothing is asked for. */
 async function checkMicrophone() {
   const devices = await navigator.mediaDevices?.enumerateDevices();
-  if (!devices) notify(MICROPHONE.TypeError, 'microphone');
-  else notify(devices.some(({ kind }) => kind === 'audioinput') ? '' : MICROPHONE.NotFoundError, 'microphone');
+  if (!devices) notify(hint({ code: 0, details: 'TypeError' }), 'microphone');
+  else notify(devices.some(({ kind }) => kind === 'audioinput') ? '' : hint({ code: 0, details: 'NotFoundError' }), 'microphone');
 }
 
 function signIn(event) {
-  event.preventDefault();
+  event?.preventDefault();
   notify('', noticeFor);
   phone?.close();
+  const form = { server: element('server').value, dn: element('dn').value.trim(), name: element('display-name').value.trim() };
   const mine = new Phone({
-    url: element('server').value,
-    dn: element('dn').value.trim(),
-    password: element('password').value,
-    displayName: element('display-name').value.trim() || undefined,
+    url: form.server,
+    dn: form.dn,
+    password: element('password').value || undefined,
+    displayName: form.name || undefined,
   });
   // for scripts that drive the page
   window.phone = phone = mine;
   const ifMine = (handler) => (value) => mine === phone && handler(value);
   mine.on('state', ifMine(show));
-  mine.on('call', ifMine(ring));
+  mine.on('call', ifMine(welcome));
   mine.on('error', ifMine((error) => notify(registrationText(error), 'registration')));
+  mine.on('message', ifMine(({ from, text }) => notify(`${from}: ${text}`)));
   mine.on('unregistered', ifMine(({ reason }) => reason === 'replaced' && notify('Signed in on another device.', 'registration')));
   mine.register().then(
     ifMine(() => {
+      remember(form);
       checkMicrophone();
       focusDial();
     }),
@@ -150,7 +208,25 @@ function signIn(event) {
   );
 }
 
-function registrationText({ code, message }) {
+/** Keeps who is signed in while the page is loaded anew. (A browser may forbid it; then the page asks again.) */
+function remember(form) {
+  try {
+    if (form) sessionStorage.setItem(SIGNED_IN, JSON.stringify(form));
+    else sessionStorage.removeItem(SIGNED_IN);
+  } catch { /* forbidden */ }
+}
+
+function recall() {
+  try {
+    return JSON.parse(sessionStorage.getItem(SIGNED_IN));
+  } catch {
+    return undefined;
+  }
+}
+
+function registrationText({ code, message, details }) {
+  // the session is over, and the page has no password (any more) to begin another
+  if (details === 'TypeError') return 'Sign in.';
   if (code === 401 || code === 403) return 'The number or the password is wrong.';
   return code ? `Signing in failed: ${message} (${code}).` : 'The server cannot be reached.';
 }
@@ -159,8 +235,17 @@ function registrationText({ code, message }) {
 function present(call) {
   current = call;
   notify('', noticeFor);
+  open('call-keypad', 'digits', false);
+  open('transfer-form', 'transfer', false);
+  if (presented.has(call)) {
+    element('remote').srcObject = call.remoteStream ?? null;
+    return show();
+  }
+  presented.add(call);
   call.on('state', show);
+  call.on('callUpdated', show);
   const hear = (stream) => {
+    if (current !== call) return;
     const audio = element('remote');
     audio.srcObject = stream;
     // a page that nobody has touched may not play
@@ -169,10 +254,13 @@ function present(call) {
   if (call.remoteStream) hear(call.remoteStream);
   call.on('stream', hear);
   call.ended.then((end) => {
-    if (current !== call) return;
+    if (current !== call) return show();
     current = undefined;
     element('remote').srcObject = null;
     notify('', 'sound');
+    // one that waits comes back to the foreground; taking it off hold is the person's business
+    const waiting = [...phone.calls].find(({ state }) => state === 'established');
+    if (waiting) present(waiting);
     notify(endText(end));
     show();
     focusDial();
@@ -182,7 +270,7 @@ function present(call) {
 }
 
 function endText({ reason, code, error }) {
-  if (error?.cause instanceof Error) return MICROPHONE[error.details] ?? error.message;
+  if (error?.cause instanceof Error) return hint(error);
   const text = END[reason];
   // a refusal whose reason the server did not class
   return reason === 'call_rejected' && error && code !== 603 ? `The call failed: ${error.message} (${code}).` : text;
@@ -192,6 +280,13 @@ function dial(event) {
   event.preventDefault();
   const number = element('dial').value.trim();
   if (number && phone && !current) present(phone.call(number));
+}
+
+/** A call that has come to be: made here, one that rings, or one of the page before its reload. */
+function welcome(call) {
+  if (call.state === 'new') return;
+  if (call.direction === 'in' && call.state === 'ringing') ring(call);
+  else if (!current) present(call);
 }
 
 function ring(call) {
@@ -211,7 +306,9 @@ function nextRinging(but) {
 
 function answer() {
   const call = ringing;
-  current?.hangup();
+  const before = current;
+  if (before?.state === 'established') before.hold().catch(complain);
+  else before?.hangup();
   current = undefined;
   nextRinging(call);
   present(call);
@@ -219,8 +316,9 @@ function answer() {
     if (call.state !== 'ringing') return;
     // without a microphone it goes on ringing
     current = undefined;
+    if (before && phone.calls.has(before)) bringBack(before);
     ringing ??= call;
-    notify(MICROPHONE[error.details] ?? error.message);
+    notify(hint(error));
     show();
   });
 }
@@ -249,6 +347,8 @@ function onKey(event) {
   if (event.key === 'Escape') {
     if (ringing) ringing.hangup('declined');
     else current?.hangup();
+  } else if (document.body.dataset.view === 'call' && event.target.tagName !== 'INPUT' && /^[0-9*#]$/.test(event.key)) {
+    if (current?.state === 'established') current.dtmf(event.key).catch(complain);
   } else if (document.body.dataset.view === 'dial' && event.target !== element('dial')) {
     if (/^[0-9*#+]$/.test(event.key)) press(event.key);
     else if (event.key === 'Backspace') erase();
@@ -258,15 +358,19 @@ function onKey(event) {
   }
 }
 
-for (const [key, letters] of Object.entries(KEYS).sort(byKeypad)) {
+for (const [pad, onKeyPressed] of [['keypad', press], ['call-keypad', (key) => current?.dtmf(key).catch(complain)]]) {
+  for (const [key, letters] of Object.entries(KEYS).sort(byKeypad)) element(pad).append(keyButton(key, letters, onKeyPressed));
+}
+
+function keyButton(key, letters, onKeyPressed) {
   const button = document.createElement('button');
   button.type = 'button';
   button.className = 'key';
   button.dataset.key = key;
   button.setAttribute('aria-label', KEY_NAMES[key] ?? key);
   button.append(key, Object.assign(document.createElement('small'), { textContent: letters }));
-  button.addEventListener('click', () => press(key));
-  element('keypad').append(button);
+  button.addEventListener('click', () => onKeyPressed(key));
+  return button;
 }
 
 /** 1 to 9, then star, 0, hash; objects list their whole numbers first. */
@@ -284,16 +388,31 @@ element('sign-in').addEventListener('invalid', ({ target }) => target.closest('d
 element('dialer').addEventListener('submit', dial);
 element('erase').addEventListener('click', erase);
 element('hangup').addEventListener('click', () => current?.hangup());
+element('mute').addEventListener('click', () => (current.mute(!current.muted).catch(complain), show()));
+element('hold').addEventListener('click', () => (current.hold(!current.held).catch(complain).then(show), show()));
+element('digits').addEventListener('click', () => open('call-keypad', 'digits', element('call-keypad').hidden));
+element('transfer').addEventListener('click', () => {
+  open('transfer-form', 'transfer', element('transfer-form').hidden);
+  element('transfer-to').focus();
+});
+element('transfer-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  handOver(element('transfer-to').value.trim());
+});
 element('answer').addEventListener('click', answer);
 element('decline').addEventListener('click', () => ringing?.hangup('declined'));
-element('unregister').addEventListener('click', () => (phone?.state === 'registered' ? phone.unregister() : phone?.close()));
+element('unregister').addEventListener('click', () => (remember(), phone?.state === 'registered' ? phone.unregister() : phone?.close()));
 document.addEventListener('keydown', onKey);
 document.addEventListener('click', () => {
   const audio = element('remote');
   if (audio.srcObject && audio.paused) audio.play().then(() => notify('', 'sound'));
 });
 navigator.mediaDevices?.addEventListener('devicechange', () => phone?.state === 'registered' && checkMicrophone());
-// (not `unload`: pages that have it are kept out of the back-forward cache)
-window.addEventListener('pagehide', () => phone?.close());
 checkMicrophone();
 show();
+// a page that was loaded anew goes on where it was
+const before = recall();
+if (before) {
+  for (const [id, value] of [['server', before.server], ['dn', before.dn], ['display-name', before.name]]) element(id).value = value;
+  signIn();
+}

@@ -1,6 +1,6 @@
 import { Emitter } from './emitter.js';
 import { asError, type RtcJsonError } from './error.js';
-import type { CallEnded, CallMessages, CallRequests, Direction, EndReason, ProgressState, Remote, Requests } from './messages.js';
+import type { CallEnded, CallMessages, CallRequests, Direction, EndReason, IncomingCall, ProgressState, Remote, Requests } from './messages.js';
 import type { Phone, RequestOptions } from './rtc-json.js';
 
 /**
@@ -22,6 +22,8 @@ export interface CallEvents extends Omit<CallMessages, 'callEnded'> {
   stream: MediaStream;
   /** Comes exactly once, after the state `ended`. */
   ended: CallEnd;
+  /** @internal for those who are there when the call comes to be */
+  incomingCall: IncomingCall;
 }
 
 /** What a message about a call may carry. */

@@ -15,17 +15,21 @@ function exchange(phone: Phone, call: Call, always: boolean): void {
   const { pc } = call;
   // as long as there is no description of theirs, nobody can tell whether they need ours
   const waiting: (RTCIceCandidate | null)[] = [];
+  let needed: boolean | undefined = always || undefined;
   const send = () => {
-    if (!call.id || !(always || pc.remoteDescription)) return;
-    const hidden = always || !/a=candidate:(?!.* 0\.0\.0\.0 9 )/.test(pc.remoteDescription!.sdp);
-    for (const candidate of waiting.splice(0)) if (hidden) phone._send('iceCandidate', { callId: call.id, candidate });
+    if (!call.id || needed === undefined) return;
+    for (const candidate of waiting.splice(0)) if (needed) phone._send('iceCandidate', { callId: call.id, candidate });
   };
   pc.addEventListener('icecandidate', ({ candidate }) => {
     waiting.push(candidate);
     send();
   });
-  // each of these comes after its description is in place
-  for (const name of ['callProgress', 'callAccepted', 'callUpdated'] as const) call.on(name, send);
+  // (the description as it came: that of the browser has, after a while, the candidates that came by themselves, too)
+  const learn = ({ sdp }: { sdp?: string }) => {
+    if (sdp) needed = always || !/a=candidate:(?!.* 0\.0\.0\.0 9 )/.test(sdp);
+    send();
+  };
+  for (const name of ['incomingCall', 'callProgress', 'callAccepted', 'callUpdated'] as const) call.on(name, learn);
   // one bad candidate is no reason to lose the call
   call.on('iceCandidate', ({ candidate }) => void (candidate && pc.addIceCandidate(candidate).catch(() => {})));
 }

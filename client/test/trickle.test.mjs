@@ -60,6 +60,28 @@ test('an inbound call from a browser', async () => {
   phone.close();
 });
 
+test('new candidates of an update go to a browser, although its own are known by now', async () => {
+  const { phone, socket } = await registered();
+  trickle(phone);
+  const call = phone.call('1003');
+  await settle();
+  const { id } = socket.find('call');
+  socket.say('callAccepted', { callId: 'c1', sdp: placeholder }, id);
+  await settle();
+  // browsers put what came by itself into the description
+  call.pc.remoteDescription.sdp += address;
+  call.update().catch(() => {});
+  await settle();
+  call.pc.found({ candidate: 'new' });
+  assert.deepEqual(sent(socket), [{ callId: 'c1', candidate: { candidate: 'new' } }]);
+  // now with a media server
+  socket.say('callUpdated', { callId: 'c1', hold: false, remoteHold: false, sdp: placeholder + address }, socket.find('update').id);
+  await settle();
+  call.pc.found({ candidate: 'newer' });
+  assert.equal(sent(socket).length, 1);
+  phone.close();
+});
+
 test('theirs are taken, after their description; a bad one harms nothing', async () => {
   const { phone, socket } = await registered();
   trickle(phone);

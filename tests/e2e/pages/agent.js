@@ -1,5 +1,5 @@
 /** An agent with the project's own client, driven from a test through `window.agent`. */
-import { Phone } from '/dist/full.js';
+import { digest, hint, Phone, shareMicrophone } from '/dist/full.js';
 import { frames, LoggedWebSocket, now, plainMicrophone, play, sound, spectrum, tone, watch } from './measure.js';
 
 /** @type {Phone} */
@@ -7,6 +7,8 @@ let phone;
 /** Every call of this page, in order: the call itself, and `at`, the times of what happened to it. */
 const calls = [];
 const states = [];
+/** What the phone told beside its states and calls. */
+const events = [];
 /** The tone that is sent in place of the microphone. */
 let ownTone;
 
@@ -38,13 +40,20 @@ window.WebSocket = LoggedWebSocket;
 window.agent = {
   frames,
   states,
+  events,
 
-  /** Registers. `options` are those of the client; `tone`: send that many hertz in place of the microphone. */
-  async register({ tone: hertz, ...options }) {
+  /**
+   * Registers. `options` are those of the client; `tone`: send that many hertz in place of the microphone; `secret`: answer challenges
+   * with this password; `share`: one tab at a time has the microphone.
+   */
+  async register({ tone: hertz, secret, share, ...options }) {
     if (hertz) ownTone = tone(hertz);
     const audio = ownTone?.stream ?? plainMicrophone;
-    phone = new Phone({ audio, ...options });
+    phone = new Phone({ audio, digest: secret && digest(options.dn, secret), ...options });
+    if (share) shareMicrophone(phone);
     phone.on('state', (state) => states.push({ at: now(), state }));
+    for (const name of ['message', 'notice', 'conferenceUpdated']) phone.on(name, (payload) => events.push({ name, payload }));
+    phone.on('error', (error) => events.push({ name: 'error', payload: { message: error.message, code: error.code, hint: hint(error) } }));
     // (those that this page makes are followed already)
     phone.on('call', (call) => { if (!calls.some((record) => record.call === call)) follow(call, now()); });
     return phone.register();
