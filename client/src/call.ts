@@ -96,7 +96,7 @@ export class Call extends Emitter<CallEvents> {
     // the path is lost: after a while, unless it comes back, another one is looked for
     pc.oniceconnectionstatechange = () => {
       clearTimeout(this._timer);
-      if (/^[df]/.test(pc.iceConnectionState)) {
+      if (/^[df]/.test(this.pc.iceConnectionState)) {
         this._timer = setTimeout(() => this.state === 'established' && this.update().catch(() => {}), 2000);
       }
     };

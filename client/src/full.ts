@@ -3,6 +3,7 @@ import { hint } from './hint.js';
 import * as core from './rtc-json.js';
 import { followNetwork, keepSession, type SessionStorage } from './session.js';
 import { stats } from './stats.js';
+import { takeOver } from './takeover.js';
 import { trickle } from './trickle.js';
 
 export * from './control.js';
@@ -32,6 +33,12 @@ export class Call extends core.Call {
   /** See `stats`. */
   stats() {
     return stats(this);
+  }
+  /** @internal */
+  override _receive(type: string, payload: Parameters<core.Call['_receive']>[1]): void {
+    // (a call that is not established yet has no far side to be left)
+    if (payload.sdp && payload.answerNeeded) takeOver(this, payload.sdp);
+    super._receive(type, payload);
   }
 }
 
