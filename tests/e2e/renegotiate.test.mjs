@@ -1,7 +1,7 @@
 /** The media of a call changes while it goes on: another path, another device. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { hearsTones, note, refused, sleep, startBench, talk } from './fixture.mjs';
+import { hearsTones, note, refused, sleep, startBench, talk, until } from './fixture.mjs';
 
 const tones = { 5001: 420, 5002: 1000 };
 const [first, second] = Object.values(tones);
@@ -47,6 +47,11 @@ for (const local of [false, true]) {
       return { offer, answer };
     }
 
+    /** The sound has gone over to the pair of the new credentials: a restart that is only talked about leaves it where it was. */
+    const newPath = (index, offer) => until(
+      async () => (await a.run('sound', index)).ufrag === ufrag(offer), { ms: 5000, what: 'the sound takes the path of the new credentials' },
+    );
+
     for (const caller of [true, false]) {
       test(`ICE restart by the ${caller ? 'caller' : 'called side'}: new credentials on both sides, and the sound goes on`, async () => {
         const [ours, theirs] = caller ? await talk(a, b) : (await talk(b, a)).reverse();
@@ -56,10 +61,12 @@ for (const local of [false, true]) {
         const { offer, answer } = await restart(a, ours, [a, ours], [b, theirs]);
         assert.notEqual(ufrag(offer), ufrag(ownBefore));
         assert.notEqual(ufrag(answer), ufrag(farBefore));
+        await newPath(ours, offer);
         await bothHear(ours, theirs);
         // and again
         const again = await restart(a, ours, [a, ours], [b, theirs]);
         assert.ok(version(again.offer) > version(offer));
+        await newPath(ours, again.offer);
         await bothHear(ours, theirs);
         assert.equal((await a.run('hangup', ours)).reason, 'normal_clearing');
         await bench.quiet();

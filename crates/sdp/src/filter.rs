@@ -4,7 +4,7 @@ use std::{fmt::Write, net::IpAddr};
 
 use crate::{
     error::Error,
-    line::{is_unspecified, words, Line, Lines},
+    line::{is_placeholder, is_unspecified, words, Line, Lines},
     policy::Policy,
     scan::{is_dtls_srtp, is_strong, scan, Fate, Print, Scan, Section},
     Candidates, Direction, Filtered, Kind, Placement,
@@ -174,7 +174,12 @@ impl<'a> Writer<'a> {
             return Extra::Nothing;
         }
         // candidates of one foundation would count as alike (RFC 8445, section 5.1.1.3); 0 is left alone
-        let taken = section.foundations | from.map_or(0, |ancestor| ancestor.foundations) | 1;
+        let own = section.foundations | from.map_or(0, |ancestor| ancestor.foundations) | 1;
+        let taken = own
+            | self
+                .placement
+                .and_then(|p| p.keep)
+                .map_or(0, placeholder_before);
         Extra::Placeholder(taken.trailing_ones())
     }
 
@@ -398,4 +403,17 @@ fn port<'a>(section: &Section<'a>, ancestor: Option<&Section<'a>>) -> &'a str {
 fn inherits_candidates(section: &Section<'_>, ancestor: &Section<'_>) -> bool {
     let same = section.scope.ufrag.is_none() || section.scope.ufrag == ancestor.scope.ufrag;
     same && section.candidates == 0
+}
+
+/// The foundation that the placeholder had before an ICE restart, as a bit: the new one gets another. Asterisk tells candidates
+/// by foundation and address, and begins no new ICE session for credentials alone.
+fn placeholder_before(keep: &Candidates) -> u64 {
+    keep.lines
+        .lines()
+        .filter_map(|line| line.strip_prefix("a=candidate:"))
+        .filter(|value| is_placeholder(value))
+        .filter_map(|value| words(value).next()?.parse::<u32>().ok())
+        .fold(0, |bits, foundation| {
+            bits | 1u64.checked_shl(foundation).unwrap_or(0)
+        })
 }

@@ -581,3 +581,34 @@ fn a_description_once_more_differs_in_its_version_alone() {
     assert!(!same(SENT, &SENT.replace("sendrecv", "sendonly")));
     assert!(!same(SENT, &format!("{SENT}a=x\r\n")));
 }
+
+/// Asterisk takes no ICE restart whose candidates are those that it knows.
+#[test]
+fn after_an_ice_restart_the_placeholder_is_another_one() {
+    let policy = Policy::parse("PCMU").expect("a good list");
+    let offer = |ufrag: &str, before: Option<&str>| {
+        let text = format!("{SESSION}{}", audio("0", &[])).replace("abcd", ufrag);
+        let keep = before.map(candidates);
+        let placement = Placement {
+            browser_addr: None,
+            keep: keep.as_ref(),
+        };
+        from_browser(&text, Kind::Answer, &policy, &placement)
+            .expect("a good text")
+            .text
+    };
+    let lines = |text: &str| candidates(text).lines;
+    let first = offer("abcd", None);
+    let same = offer("abcd", Some(&first));
+    assert_eq!(lines(&same), lines(&first));
+    let second = offer("efgh", Some(&first));
+    assert_ne!(lines(&second), lines(&first));
+    let third = offer("ijkl", Some(&second));
+    assert_ne!(lines(&third), lines(&second));
+    for text in [first, second, third] {
+        assert!(
+            lines(&text).contains(" 1 udp 1 0.0.0.0 9 typ host"),
+            "{text}"
+        );
+    }
+}

@@ -97,6 +97,9 @@ export async function sound(pc) {
       found.pair = `${near?.candidateType} to ${far?.candidateType}`;
     }
   }
+  const transport = [...stats.values()].find(({ type }) => type === 'transport');
+  // of the pair that carries the sound now: after an ICE restart there may be an older one
+  found.ufrag = stats.get(stats.get(transport?.selectedCandidatePairId)?.localCandidateId)?.usernameFragment;
   return found;
 }
 
