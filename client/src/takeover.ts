@@ -11,6 +11,7 @@ export function takeOver(call: Call, sdp: string): void {
   if (!known || known.includes(print)) return;
   const pc = new RTCPeerConnection(old.getConfiguration());
   pc.ontrack = old.ontrack;
+  pc.onicecandidate = old.onicecandidate;
   pc.oniceconnectionstatechange = old.oniceconnectionstatechange;
   for (const { track } of old.getSenders()) if (track) pc.addTrack(track, call._stream!);
   old.close();

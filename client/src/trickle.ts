@@ -12,7 +12,6 @@ export function trickle(phone: Phone, always = false): () => boolean {
 }
 
 function exchange(phone: Phone, call: Call, always: boolean): void {
-  const { pc } = call;
   // as long as there is no description of theirs, nobody can tell whether they need ours
   const waiting: (RTCIceCandidate | null)[] = [];
   let needed: boolean | undefined = always || undefined;
@@ -20,10 +19,11 @@ function exchange(phone: Phone, call: Call, always: boolean): void {
     if (!call.id || needed === undefined) return;
     for (const candidate of waiting.splice(0)) if (needed) phone._send('iceCandidate', { callId: call.id, candidate });
   };
-  pc.addEventListener('icecandidate', ({ candidate }) => {
+  // (a property, so that a connection that takes the place of this one gets it, too)
+  call.pc.onicecandidate = ({ candidate }) => {
     waiting.push(candidate);
     send();
-  });
+  };
   // (the description as it came: that of the browser has, after a while, the candidates that came by themselves, too)
   const learn = ({ sdp }: { sdp?: string }) => {
     if (sdp) needed = always || !/a=candidate:(?!.* 0\.0\.0\.0 9 )/.test(sdp);
@@ -31,5 +31,5 @@ function exchange(phone: Phone, call: Call, always: boolean): void {
   };
   for (const name of ['incomingCall', 'callProgress', 'callAccepted', 'callUpdated'] as const) call.on(name, learn);
   // one bad candidate is no reason to lose the call
-  call.on('iceCandidate', ({ candidate }) => void (candidate && pc.addIceCandidate(candidate).catch(() => {})));
+  call.on('iceCandidate', ({ candidate }) => void (candidate && call.pc.addIceCandidate(candidate).catch(() => {})));
 }

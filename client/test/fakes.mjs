@@ -64,7 +64,6 @@ export class FakePeer {
   log = [];
   transceivers = [];
   candidates = [];
-  listeners = {};
   descriptions = 0;
   restarts = 0;
   /** Replaced by a test that wants the next remote description to take its time. */
@@ -73,9 +72,6 @@ export class FakePeer {
   constructor(config) {
     this.config = config;
     FakePeer.all.push(this);
-  }
-  addEventListener(name, listener) {
-    this.listeners[name] = listener;
   }
   addTrack(track, stream) {
     if (this.signalingState === 'closed') throw invalid('closed');
@@ -147,7 +143,7 @@ export class FakePeer {
     this.oniceconnectionstatechange?.({});
   }
   found(candidate) {
-    this.listeners.icecandidate?.({ candidate });
+    this.onicecandidate?.({ candidate });
   }
   close() {
     this.signalingState = 'closed';
