@@ -211,11 +211,11 @@ impl Step<'_> {
         let user = rtc_json_sip::escape_user(&wanted.to);
         let uri = ["sip:", &user, "@", &self.config.domain].concat();
         let dialog = Dialog::outgoing(
-            &call_id,
-            &tag,
-            &self.name_addr(&name),
-            &["<", &uri, ">"].concat(),
-            &uri,
+            call_id.as_str(),
+            tag,
+            self.name_addr(&name),
+            ["<", &uri, ">"].concat(),
+            uri,
         );
         let mut leg = Leg::new(&call_id, dialog);
         leg.local_sdp = offer.text;
@@ -369,12 +369,16 @@ impl Step<'_> {
 
     /// Where requests of the far side reach this agent.
     pub fn contact_header(&self) -> String {
-        ["Contact: <", &self.contact_uri(), ">\r\n"].concat()
+        self.contact("Contact: <", ">\r\n")
     }
 
     pub fn contact_uri(&self) -> String {
+        self.contact("", "")
+    }
+
+    fn contact(&self, before: &str, after: &str) -> String {
         let user = rtc_json_sip::escape_user(&self.agent.dn);
-        ["sip:", &user, "@", &self.config.contact].concat()
+        [before, "sip:", &user, "@", &self.config.contact, after].concat()
     }
 }
 

@@ -245,11 +245,11 @@ impl Step<'_> {
         let tag = self.random_text(10);
         let name = self.agent.sessions[session].display_name.clone();
         let dialog = Dialog::outgoing(
-            &key,
-            &tag,
-            &self.name_addr(&name),
-            &["<", &moving.target, ">"].concat(),
-            &moving.target,
+            key.as_str(),
+            tag,
+            self.name_addr(&name),
+            ["<", &moving.target, ">"].concat(),
+            moving.target.as_str(),
         );
         let mut leg = Leg::new(&key, dialog);
         leg.local_sdp = sdp;

@@ -35,11 +35,11 @@ impl Dialog {
     ///
     /// `local_uri` and `remote_uri` are name-addrs without tag, `target` is the Request-URI.
     pub fn outgoing(
-        call_id: &str,
-        local_tag: &str,
-        local_uri: &str,
-        remote_uri: &str,
-        target: &str,
+        call_id: impl Into<String>,
+        local_tag: impl Into<String>,
+        local_uri: impl Into<String>,
+        remote_uri: impl Into<String>,
+        target: impl Into<String>,
     ) -> Self {
         Dialog {
             call_id: printable(call_id),
@@ -192,13 +192,13 @@ pub fn sipfrag_status(body: &[u8]) -> Option<u16> {
 }
 
 /// The text without control characters.
-fn printable(text: &str) -> String {
-    // U+0080 to U+009F begin with C2 in UTF-8, as some harmless characters do; hardly any text has one of these bytes, and
-    // then it is one copy
-    if text.bytes().all(|b| b >= b' ' && b != 0x7f && b != 0xc2) {
-        return text.to_owned();
+fn printable(text: impl Into<String>) -> String {
+    let mut text = text.into();
+    // U+0080 to U+009F begin with C2 in UTF-8, as some harmless characters do; hardly any text has one of these bytes
+    if !text.bytes().all(|b| b >= b' ' && b != 0x7f && b != 0xc2) {
+        text.retain(|c| !c.is_control());
     }
-    text.replace(char::is_control, "")
+    text
 }
 
 fn call_id(message: &Message<'_>) -> Result<String, Error> {

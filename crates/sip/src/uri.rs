@@ -1,5 +1,6 @@
 //! URIs and what stands in them.
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use crate::Error;
@@ -100,12 +101,12 @@ impl<'a> Uri<'a> {
 }
 
 /// Escapes a text for the user part of a SIP URI (RFC 3261 25.1 `user`): `#` becomes `%23`.
-pub fn escape_user(text: &str) -> String {
+pub fn escape_user(text: &str) -> Cow<'_, str> {
     escape(text, b"-_.!~*'()&=+$,;?/")
 }
 
 /// Escapes a text for the value of a header field in a SIP URI (RFC 3261 25.1 `hvalue`).
-pub(crate) fn escape_header(text: &str) -> String {
+pub(crate) fn escape_header(text: &str) -> Cow<'_, str> {
     escape(text, b"-_.!~*'()[]/?:+$")
 }
 
@@ -179,11 +180,15 @@ fn split_host_port(text: &str) -> Option<(&str, Option<u16>)> {
     Some((host, port))
 }
 
-fn escape(text: &str, allowed: &[u8]) -> String {
+fn escape<'a>(text: &'a str, allowed: &[u8]) -> Cow<'a, str> {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let mut out = String::with_capacity(text.len());
+    let stays = |byte: u8| byte.is_ascii_alphanumeric() || allowed.contains(&byte);
+    if text.bytes().all(stays) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 8);
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || allowed.contains(&byte) {
+        if stays(byte) {
             out.push(char::from(byte));
         } else {
             out.push('%');
@@ -191,7 +196,7 @@ fn escape(text: &str, allowed: &[u8]) -> String {
             out.push(char::from(HEX[usize::from(byte & 15)]));
         }
     }
-    out
+    out.into()
 }
 
 fn hex_byte(digits: &[u8]) -> Option<u8> {
