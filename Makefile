@@ -106,4 +106,6 @@ clean: ## remove what was built (not what was installed)
 	@echo "==> clean"
 	cargo clean
 	-$(MAKE) --no-print-directory -C kamailio-module clean
-	rm -rf client/dist run
+	rm -rf client/dist run dist
+
+include packaging/packages.mk
