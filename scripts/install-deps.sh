@@ -7,6 +7,7 @@
 #   test      SIPp, Chromium, the tests' packages
 #   demo      what `make demo` runs
 #   asterisk  Asterisk 22 in a folder of its own (scripts/asterisk.sh)
+#   packages  what makes the Debian package, and the folder that it is tried in
 #
 # Debian packages by root or sudo. RTC_JSON_NO_INSTALL=1 only tells what is missing, and fails when something is.
 set -euo pipefail
@@ -20,10 +21,11 @@ declare -A packages=(
 	[test]="sip-tester chromium iproute2 util-linux procps"
 	[demo]="iproute2 procps"
 	[asterisk]="debootstrap iproute2"
+	[packages]="debootstrap dpkg-dev binutils"
 )
 
 groups=("$@")
-if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test demo asterisk); fi
+if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test demo asterisk packages); fi
 for group in "${groups[@]}"; do [ -n "${packages[$group]:-}" ] || die "no group $group"; done
 wants() { local g; for g in "${groups[@]}"; do [ "$g" = "$1" ] && return 0; done; return 1; }
 
