@@ -99,3 +99,13 @@ if wants asterisk; then
 	fi
 	scripts/asterisk.sh get
 fi
+
+# the tests of the packages have no network: what they need is fetched here
+if wants packages; then
+	suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+	if [ -n "${RTC_JSON_NO_INSTALL:-}" ]; then
+		[ -x "$cache/kamailio-$suite/usr/sbin/kamailio" ] || die "the Kamailio of $suite in a folder of its own is missing"
+	fi
+	scripts/kamailio-root.sh "$suite" > /dev/null
+	packaging/cargo-tool.sh cargo-cyclonedx cyclonedx --version > /dev/null
+fi
