@@ -6,7 +6,7 @@ import { checkConfig, example } from './support.mjs';
 /** Defined by Kamailio itself, by its version. */
 const byKamailio = /^KAMAILIO_\d/;
 /** Values for switches that are values, too. */
-const values = { ASTERISK_IP: '"192.0.2.20"', JWT_KEYS: '"/etc/kamailio/jwt-keys.json"' };
+const values = { ALLOWED_ORIGINS: '"^https://phone[.]example[.]org$"', ASTERISK_IP: '"192.0.2.20"', JWT_KEYS: '"/etc/kamailio/jwt-keys.json"' };
 /** Switches that make sense with another one only. */
 const needs = { WITHOUT_TLS: ['WITH_PLAIN_WS'] };
 
