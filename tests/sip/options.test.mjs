@@ -1,4 +1,4 @@
-/** The optional parts of the example configuration, each at work: other pages, failover, Homer, Prometheus. */
+/** The optional parts of the example configuration, each at work: other pages, failover, Homer. */
 import assert from 'node:assert/strict';
 import dgram from 'node:dgram';
 import fs from 'node:fs';
@@ -43,13 +43,13 @@ test('ALLOWED_ORIGINS: those pages and no others', async () => {
   ]) assert.equal(await admits(kamailio.wsUrl, origin), wanted, origin);
 });
 
-test('WITH_DISPATCHER: the first server, and the second when that one is silent', async () => {
+test('WITH_FAILOVER: the first server, and the second when that one is silent', async () => {
   const ports = [await freePort(), await freePort()];
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-dispatcher-'));
   onExit(() => fs.rmSync(dir, { recursive: true, force: true }));
   const list = path.join(dir, 'dispatcher.list');
   fs.writeFileSync(list, `1 sip:127.0.0.1:${ports[0]} 0 10\n1 sip:127.0.0.1:${ports[1]} 0 5\n`);
-  const kamailio = await start({ defines: { WITH_DISPATCHER: true, DISPATCHER_LIST: `"${list}"`, PING_INTERVAL: 1 } });
+  const kamailio = await start({ defines: { WITH_FAILOVER: true, DISPATCHER_LIST: `"${list}"`, PING_INTERVAL: 1 } });
   const peers = [];
   for (const port of ports) {
     const peer = await openPeer(kamailio.sipPort, { port });
@@ -102,19 +102,5 @@ test('WITH_HEP: SIP of both directions is copied, and nothing of what browsers s
   for (const secret of ['pw5001', '"type"', client.received[0].payload.session]) assert.ok(!seen.includes(secret), secret);
   assert.ok(!kamailio.log().includes('pw5001'));
   assert.deepEqual(kamailio.warnings().filter((line) => !/openssl bug/.test(line)), []);
-  await client.close();
-});
-
-test('WITH_PROMETHEUS: the statistics of the module, on the port for it only', async () => {
-  const port = await freePort();
-  const kamailio = await start({ defines: { WITH_PROMETHEUS: true, METRICS_PORT: port } });
-  const client = await connect(kamailio.wsUrl);
-  await client.register('5001');
-  const answer = await fetch(`http://127.0.0.1:${port}/metrics`);
-  assert.equal(answer.status, 200);
-  assert.match(await answer.text(), /^kamailio_rtc_json_agents 1\b/m);
-  assert.equal((await fetch(`http://127.0.0.1:${port}/other`)).status, 404);
-  assert.equal((await fetch(kamailio.wsUrl.replace(/^ws(.*)\/$/, 'http$1/metrics'))).status, 404);
-  await assert.rejects(connect(`ws://127.0.0.1:${port}/`), /404/);
   await client.close();
 });
