@@ -177,3 +177,21 @@ fn both_dialogs_end_when_the_browser_hangs_up_meanwhile() {
     w.far_reply(&again, 487, "t2", "", "");
     assert!(w.agent.calls.is_empty());
 }
+
+#[test]
+fn between_browsers_the_dtls_role_stays_with_the_certificate() {
+    let browser = "Content-Type: application/sdp\r\nSupported: trickle-ice\r\n";
+    let (mut w, call, _) = established(browser);
+    let restart = OFFER.replace("a=ice-ufrag:", "a=ice-ufrag:new");
+    w.send(1, "update", json!({ "callId": call, "sdp": restart }), "u0");
+    // the far side has answered as client
+    let again = w.request();
+    assert!(again.body.contains("a=setup:passive\r\n"), "{}", again.body);
+    w.far_reply(&again, 200, "t1", browser, ANSWER);
+    w.frames(1);
+    let other = update(&mut w, &call);
+    assert!(
+        other.body.contains("a=setup:actpass\r\n"),
+        "a new association"
+    );
+}
