@@ -12,7 +12,7 @@ MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help deps build core header module client install demo demo-asterisk \
-	size test test-unit test-client test-sip test-e2e test-versions bench lint clean
+	size test test-unit test-client test-sip test-api test-e2e test-versions bench lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -59,7 +59,7 @@ demo-asterisk: ## the same with Asterisk 22 as registrar and media server and a 
 	@exec scripts/demo.sh --asterisk
 
 test: ## all tests
-	@exec tests/run unit sip e2e
+	@exec tests/run unit sip api e2e
 
 test-unit: ## Rust and client tests without any server
 	@exec tests/run unit
@@ -69,6 +69,9 @@ test-client: ## tests of the browser client alone
 
 test-sip: ## real Kamailio against SIPp
 	@exec tests/run sip
+
+test-api: ## real Kamailio and what stands beside the calls: TURN, with coturn
+	@exec tests/run api
 
 test-e2e: ## real Kamailio, Asterisk and Chromium
 	@exec tests/run e2e

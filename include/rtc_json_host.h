@@ -115,6 +115,9 @@ typedef struct rtc_json_config {
 	rtc_json_str_t jwt_issuer;
 	rtc_json_str_t jwt_audience;
 	int32_t jwt_leeway;               /* seconds */
+	rtc_json_str_t turn_uris;         /* STUN and TURN servers for browsers; empty: none */
+	rtc_json_str_t turn_secret;       /* shared with the TURN server, or "file:" and a path */
+	int32_t turn_ttl;                 /* seconds */
 } rtc_json_config_t;
 
 #endif

@@ -31,9 +31,10 @@ static struct params
 {
 	str outbound_proxy, register_mode, contact, domain, realm, codecs, dn_chars, over_limit, server_name, arena_path;
 	str dtmf_mode, trickle, conference_prefix, headers_in, headers_out, trusted_peers, jwt_keys, jwt_issuer, jwt_audience;
+	str turn_uris, turn_secret;
 	int arena_size, require_dtls, max_frame, max_calls_per_agent, max_sessions_per_agent;
 	int resume_grace, expires, ring_timeout, log_messages;
-	int session_expires, min_se, max_redirects, dtmf_duration, accept_refer, jwt_leeway;
+	int session_expires, min_se, max_redirects, dtmf_duration, accept_refer, jwt_leeway, turn_ttl;
 	str event_callback;
 } params = {
 	.register_mode = str_init("upstream"),
@@ -61,6 +62,7 @@ static struct params
 	.headers_in = str_init("X-Genesys-*,User-to-User,P-Asserted-Identity,Diversion"),
 	.headers_out = str_init("X-Genesys-*,User-to-User,Diversion"),
 	.jwt_leeway = 30,
+	.turn_ttl = 600,
 };
 /* clang-format on */
 
@@ -293,6 +295,9 @@ static int fill_config(rtc_json_config_t *c)
 	c->jwt_issuer = rtcj_from_str(&params.jwt_issuer);
 	c->jwt_audience = rtcj_from_str(&params.jwt_audience);
 	c->jwt_leeway = params.jwt_leeway;
+	c->turn_uris = rtcj_from_str(&params.turn_uris);
+	c->turn_secret = rtcj_from_str(&params.turn_secret);
+	c->turn_ttl = params.turn_ttl;
 	return 0;
 }
 
@@ -418,6 +423,9 @@ static param_export_t mod_params[] = {
 	{"jwt_issuer", PARAM_STR, &params.jwt_issuer},
 	{"jwt_audience", PARAM_STR, &params.jwt_audience},
 	{"jwt_leeway", PARAM_INT, &params.jwt_leeway},
+	{"turn_uris", PARAM_STR, &params.turn_uris},
+	{"turn_secret", PARAM_STR, &params.turn_secret},
+	{"turn_ttl", PARAM_INT, &params.turn_ttl},
 	{"event_callback", PARAM_STR, &params.event_callback},
 	{"db_url", PARAM_STR, &rtcj_db_url},
 	{"subscriber_table", PARAM_STR, &rtcj_subscriber_table},

@@ -5,6 +5,7 @@
 #   kamailio  Kamailio and its modules
 #   client    Node and the client's packages
 #   test      SIPp, Chromium, the tests' packages
+#   api       coturn
 #   demo      what `make demo` runs
 #   asterisk  Asterisk 22 in a folder of its own (scripts/asterisk.sh)
 #
@@ -18,12 +19,13 @@ declare -A packages=(
 	[kamailio]="kamailio kamailio-websocket-modules kamailio-tls-modules kamailio-sqlite-modules kamailio-extra-modules kamailio-utils-modules netbase sqlite3 openssl"
 	[client]="ca-certificates"
 	[test]="sip-tester chromium iproute2 util-linux procps"
+	[api]="coturn"
 	[demo]="iproute2 procps"
 	[asterisk]="debootstrap iproute2"
 )
 
 groups=("$@")
-if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test demo asterisk); fi
+if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test api demo asterisk); fi
 for group in "${groups[@]}"; do [ -n "${packages[$group]:-}" ] || die "no group $group"; done
 wants() { local g; for g in "${groups[@]}"; do [ "$g" = "$1" ] && return 0; done; return 1; }
 

@@ -61,6 +61,8 @@ pub struct Session {
     pub expires: u32,
     /// When the registration ends unless the browser says something.
     pub expires_at: u64,
+    /// When it is given TURN credentials anew; 0 for never.
+    pub ice_renew_at: u64,
     /// Number of the next event (`evt-N`).
     pub next_event: u64,
     /// The last outcomes, in their order, and the requests that have none yet.
@@ -782,13 +784,14 @@ impl Agent {
 
     /// When the next timer of this record runs out; `u64::MAX` for never.
     pub fn due(&self, resume_grace: u64) -> u64 {
-        let sessions = self.sessions.iter().map(|s| {
-            if s.attached() {
-                s.expires_at
-            } else {
-                s.detached_at + resume_grace
-            }
-        });
+        let sessions = self
+            .sessions
+            .iter()
+            .map(|s| match (s.attached(), s.ice_renew_at) {
+                (false, _) => s.detached_at + resume_grace,
+                (true, 0) => s.expires_at,
+                (true, renew_at) => s.expires_at.min(renew_at),
+            });
         let calls = self.calls.iter().map(Call::due);
         let pending = self.pending.iter().map(|p| p.deadline);
         // the next REGISTER goes out with the reply to the one under way

@@ -13,11 +13,13 @@
 mod current;
 mod entropy;
 mod host;
+mod ice;
 mod rpc;
 mod runtime;
 mod settings;
 mod stats;
 mod tokens;
+mod watched;
 
 use std::ffi::c_char;
 use std::net::IpAddr;
@@ -139,6 +141,7 @@ unsafe fn start(host: &rtc_json_host_t, config: &rtc_json_config_t) -> Result<()
         config: settings.engine,
         limits: settings.limits,
         tokens: settings.tokens,
+        ice: settings.ice,
         log_messages: settings.log_messages,
         arena,
         start: u64::from_le_bytes(start),

@@ -7,7 +7,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use rtc_json_engine::{
     self as engine, Agent, Counter, Env, Handle, Input, Output, Purpose, ServerTx, SipReply,
@@ -19,6 +21,7 @@ use rtc_json_store::{Arena, Error as StoreError, Guard};
 use serde::{Deserialize, Serialize};
 
 use crate::host::{Ha1Answer, Host, Level};
+use crate::ice::{IceServers, SharedSecret};
 use crate::stats::Stat;
 use crate::tokens::Tokens;
 
@@ -32,6 +35,8 @@ pub struct Runtime {
     pub limits: Limits,
     /// Checks tokens, if they are taken.
     pub tokens: Option<Tokens>,
+    /// The STUN and TURN servers of `config`.
+    pub ice: Option<Arc<IceServers>>,
     /// Log each message?
     pub log_messages: bool,
     /// The records.
@@ -329,12 +334,50 @@ impl Runtime {
 
     // ---- frames
 
+    /// Reads files anew that have changed.
+    pub fn look_at_files(&self) {
+        let now = Self::now();
+        if let Some(tokens) = &self.tokens {
+            let seen = tokens.keys.look(now);
+            let seen = seen.map(|seen| seen.map(|keys| format!("{} keys", keys.len())));
+            self.log_seen("jwt_keys", tokens.keys.file(), seen);
+        }
+        let secret = self.ice.as_ref().and_then(|ice| ice.secret.as_ref());
+        if let Some(SharedSecret::File(file)) = secret {
+            let seen = file.look(now);
+            let seen = seen.map(|seen| seen.map(|_| "a secret".to_owned()));
+            self.log_seen("turn_secret", file.file(), seen);
+        }
+    }
+
+    fn log_seen<E: std::error::Error>(
+        &self,
+        parameter: &str,
+        file: &Path,
+        seen: Option<Result<String, E>>,
+    ) {
+        let file = file.display();
+        match seen {
+            None => {}
+            Some(Ok(what)) => self
+                .host
+                .log(Level::Info, &format!("{parameter}: {what} in {file}")),
+            Some(Err(problem)) => self.host.log(
+                Level::Error,
+                &format!(
+                    "{parameter}: {file} cannot be used: {problem}; what it held before stays"
+                ),
+            ),
+        }
+    }
+
     /// Handles a parsed message of a browser.
     pub fn message(&self, conn: i32, addr: Option<IpAddr>, request: Request, event: Event) {
         let id = request.id.clone();
         let mut token = None;
         let (dn, is_register) = match &request.message {
             protocol::ClientMessage::Register(register) => {
+                self.look_at_files();
                 token = match self.verdict(register, &event) {
                     Ok(verdict) => verdict,
                     Err((code, reason)) => return self.not_registered(conn, &id, code, reason),
@@ -414,17 +457,6 @@ impl Runtime {
         let Some(tokens) = &self.tokens else {
             return Err((501, "tokens are not configured".to_owned()));
         };
-        let file = tokens.file().display();
-        match tokens.look(Self::now()) {
-            None => {}
-            Some(Ok(count)) => self
-                .host
-                .log(Level::Info, &format!("jwt_keys: {count} keys in {file}")),
-            Some(Err(problem)) => self.host.log(
-                Level::Error,
-                &format!("jwt_keys: {file} cannot be used: {problem}; the keys of before stay"),
-            ),
-        }
         match tokens.verdict(token, &self.limits, Self::unix_now()) {
             // a session that is resumed needs no token; if there is none, the engine has the reason
             Err(reason) if register.resume.is_none() || register.dn.is_none() => Err((401, reason)),
@@ -651,6 +683,7 @@ impl Runtime {
 
     /// Steps every agent whose time has come.
     pub fn tick(&self) {
+        self.look_at_files();
         let mut due = Vec::new();
         self.arena.due(Self::now(), &mut due);
         if self.ticks.fetch_add(1, Ordering::Relaxed) % RECLAIM_EVERY == 0 {

@@ -1,16 +1,20 @@
 //! Module parameters: checked once, at start, with an error that says what to write instead.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use rtc_json_api::token::Rules;
-use rtc_json_engine::{Config, DtmfMode, HeaderList, OverLimit, RegisterMode, Trickle};
+use rtc_json_api::turn::{self, BadSecret, TurnSecret};
+use rtc_json_engine::{Config, DtmfMode, HeaderList, Ice, OverLimit, RegisterMode, Trickle};
 use rtc_json_protocol::Limits;
 use rtc_json_sdp::Policy;
 use rtc_json_sip::{valid_host_port, Uri};
 
 use crate::host::{rtc_json_config_t, text};
+use crate::ice::{IceServers, SharedSecret};
 use crate::tokens::{BadKeys, Tokens};
+use crate::watched::BadFile;
 
 /// A parameter that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +74,24 @@ pub enum BadSetting {
         /// What is wrong with it.
         problem: BadKeys,
     },
+    /// A secret, which is not shown.
+    #[error("{name}: {problem}")]
+    Secret {
+        /// Parameter.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: BadSecret,
+    },
+    /// The file with the TURN server's secret.
+    #[error(
+        "turn_secret: {file} cannot be used: {problem}; write file: and the path of a file with the secret alone"
+    )]
+    TurnSecret {
+        /// Its path.
+        file: String,
+        /// What is wrong with it.
+        problem: BadFile<BadSecret>,
+    },
 }
 
 /// All parameters, checked.
@@ -80,6 +102,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Checks tokens, if they are taken.
     pub tokens: Option<Tokens>,
+    /// STUN and TURN servers, as in `engine`.
+    pub ice: Option<Arc<IceServers>>,
     /// Where the arena lies.
     pub arena_path: PathBuf,
     /// Its size in bytes.
@@ -291,6 +315,8 @@ impl Settings {
             leeway: u64::try_from(leeway).unwrap_or_default(),
         };
         let tokens = key_file(read(raw.jwt_keys), rules)?;
+        let turn_ttl = range("turn_ttl", raw.turn_ttl.into(), 30, 86_400, "seconds")?;
+        let ice = ice_servers(&read(raw.turn_uris), &read(raw.turn_secret), turn_ttl)?;
         let ring = range("ring_timeout", raw.ring_timeout.into(), 5, 3600, "seconds")?;
         let unsigned = |n: i64| usize::try_from(n).unwrap_or_default();
         let seconds = |n: i64| u64::try_from(n).unwrap_or_default() * 1000;
@@ -303,6 +329,11 @@ impl Settings {
                 domain,
                 realm,
                 server_name: read(raw.server_name),
+                ice: ice.clone().map(|source| Ice {
+                    // in good time: what is renewed now has to last for calls that begin just before the next time
+                    renew: source.secret.as_ref().map_or(0, |_| source.ttl * 1000 / 2),
+                    source,
+                }),
                 policy,
                 max_calls: unsigned(max_calls),
                 max_sessions: unsigned(max_sessions),
@@ -327,6 +358,7 @@ impl Settings {
                 dn_extra,
             },
             tokens,
+            ice,
             arena_path,
             arena_size: u64::try_from(arena_size).unwrap_or_default() << 20,
             log_messages: raw.log_messages != 0,
@@ -424,6 +456,73 @@ fn key_file(file: String, rules: Rules) -> Result<Option<Tokens>, BadSetting> {
         Ok(tokens) => Ok(Some(tokens)),
         Err(problem) => Err(BadSetting::Keys { file, problem }),
     }
+}
+
+fn ice_servers(uris: &str, secret: &str, ttl: i64) -> Result<Option<Arc<IceServers>>, BadSetting> {
+    let mut ice = IceServers {
+        stun: Vec::new(),
+        turn: Vec::new(),
+        secret: None,
+        ttl: u64::try_from(ttl).unwrap_or_default(),
+    };
+    for uri in uris.split([',', ' ', '\t']).filter(|uri| !uri.is_empty()) {
+        if !turn::is_uri(uri) {
+            return Err(BadSetting::Form {
+                name: "turn_uris",
+                value: uri.to_owned(),
+                instead: "URIs with commas between, as in stun:turn.example:3478,turn:turn.example:3478?transport=udp",
+            });
+        }
+        let list = match uri.starts_with("turn") {
+            true => &mut ice.turn,
+            false => &mut ice.stun,
+        };
+        list.push(uri.to_owned());
+    }
+    if ice.turn.is_empty() != secret.is_empty() {
+        return Err(match secret.is_empty() {
+            true => BadSetting::Missing {
+                name: "turn_secret",
+                instead: "the static-auth-secret of the TURN server, or file: and the path of a file with it",
+            },
+            false => BadSetting::Missing {
+                name: "turn_uris",
+                instead: "where the TURN server is, as in turn:turn.example:3478?transport=udp",
+            },
+        });
+    }
+    if ice.stun.is_empty() && ice.turn.is_empty() {
+        return Ok(None);
+    }
+    ice.secret = match secret.strip_prefix("file:") {
+        _ if secret.is_empty() => None,
+        Some(file) => Some(match Path::new(file).is_absolute() {
+            true => {
+                SharedSecret::from_file(file.into()).map_err(|problem| BadSetting::TurnSecret {
+                    file: file.to_owned(),
+                    problem,
+                })?
+            }
+            false => {
+                return Err(BadSetting::Form {
+                    name: "turn_secret",
+                    value: secret.to_owned(),
+                    instead: "a path from the root, as in file:/etc/kamailio/turn-secret",
+                })
+            }
+        }),
+        None => match TurnSecret::parse(secret.as_bytes()) {
+            Ok(secret) => Some(SharedSecret::Fixed(secret)),
+            // not quoted: it is meant as a secret
+            Err(problem) => {
+                return Err(BadSetting::Secret {
+                    name: "turn_secret",
+                    problem,
+                })
+            }
+        },
+    };
+    Ok(Some(Arc::new(ice)))
 }
 
 fn range(
