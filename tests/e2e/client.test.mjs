@@ -35,10 +35,8 @@ const kept = (agent) => agent.page.evaluate(() => sessionStorage.length);
 // Of the side that stays, ICE keeps to the old path until it has heard nothing on it for some seconds.
 const patience = 12_000;
 
-// (Asterisk takes no new DTLS association within a dialog: with it between them a call is silent after a reload.)
-describe('the page is loaded anew, between browsers', () => {
-useBench({ local: true });
-
+/** A page goes and comes back in mid-call. */
+function testsOfReload() {
 for (const caller of [true, false]) {
   test(`the page of the ${caller ? 'caller' : 'called side'} is loaded anew in mid-call: it has the call again, and both hear each other`, async () => {
     const [ours, theirs] = caller ? await talk(a, b) : (await talk(b, a)).reverse();
@@ -75,6 +73,11 @@ test('on hold and muted, before and after', async () => {
   await a.run('mute', 0, false);
   await bothHear(0, theirs);
 });
+}
+
+describe('the page is loaded anew, between browsers', () => {
+useBench({ local: true });
+testsOfReload();
 
 test('loaded anew while the far side rings: answered later, both hear each other', async () => {
   const theirs = await b.run('count');
@@ -104,6 +107,8 @@ test('nothing went wrong that nobody saw', () => bench.clean());
 
 describe('with Asterisk', () => {
 useBench();
+// (Asterisk takes no new DTLS association within a dialog: the far side of the new page is a new dialog)
+testsOfReload();
 
 test('loaded anew while it rings here: it rings again, and can be answered', async () => {
   const index = await b.run('call', '5001');

@@ -204,7 +204,7 @@ impl Step<'_> {
         };
         self.agent.calls.push(call);
         let call = self.agent.calls.len() - 1;
-        self.note_update(call, message);
+        self.note_abilities(call, message);
         self.event_of_call(call, &announce);
         if has_option(message, "Require", "100rel") {
             self.make_reliable(call);

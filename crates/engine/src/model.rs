@@ -357,6 +357,8 @@ pub struct Leg {
     pub trickle: Option<bool>,
     /// Does it take UPDATE (RFC 3311)?
     pub takes_update: bool,
+    /// Does it take Replaces (RFC 3891)?
+    pub takes_replaces: bool,
     /// Candidates of the browser that could not be sent yet; an empty one is the end of them.
     pub candidates: Vec<String>,
     /// Next hop that the script chose.
@@ -528,6 +530,10 @@ pub struct Moving {
     pub headers: String,
     /// Does the far side that referred us want to know?
     pub notify: bool,
+    /// The browser's own `update` that needs a new dialog with the same far side. Then nobody is asked anything.
+    pub update: Option<Want>,
+    /// Where else such a new dialog may begin, the next one last.
+    pub others: Vec<String>,
     /// Number and name of the new far side.
     pub remote: (String, Option<String>),
     /// Key of the new leg, once there is one.
@@ -598,6 +604,7 @@ impl Leg {
             remote_sdp: String::new(),
             trickle: None,
             takes_update: false,
+            takes_replaces: false,
             candidates: Vec::new(),
             next_hop: None,
             headers: String::new(),

@@ -4,6 +4,9 @@
 //! The browser is asked for a new offer (or to answer the one of an INVITE with Replaces). A second, hidden [`Call`] carries
 //! the leg to the new far side; when that one has answered, the two calls exchange their legs, and the hidden one goes on to
 //! end the old dialog.
+//!
+//! A browser that was loaded anew has another certificate, and not every far side begins a second DTLS association in a dialog:
+//! Asterisk stays silent. There the same far side gets an INVITE with Replaces from us, in the same way.
 
 use rtc_json_protocol::EndReason;
 use rtc_json_sdp as sdp;
@@ -11,14 +14,16 @@ use rtc_json_sip::{self as sip, Dialog, Message, NameAddr, Uri};
 
 use crate::call::{End, ACK_WAIT, SAFETY_WAIT};
 use crate::inbound::ALLOW;
-use crate::model::{Call, Direction, InDialog, Leg, Moving, ServerTx, State};
-use crate::offer::{party_of, ANSWER_WAIT};
+use crate::model::{Call, Direction, InDialog, Leg, Moving, ServerTx, State, Want};
+use crate::offer::{held, party_of, ANSWER_WAIT};
 use crate::outbound::sdp_body;
 use crate::step::{Failure, Step};
 use crate::trickle::SUPPORTED;
 
 /// How long the far side that referred us may take to answer the last NOTIFY.
 const NOTIFY_WAIT: u64 = 5_000;
+/// How long the far side may take to end the dialog that our INVITE with Replaces took the place of.
+const REPLACED_WAIT: u64 = 5_000;
 
 impl Step<'_> {
     /// Does the browser still have to say something for it?
@@ -103,6 +108,8 @@ impl Step<'_> {
             target,
             headers,
             notify: !silent,
+            update: None,
+            others: Vec::new(),
             remote,
             leg: None,
             deadline: 0,
@@ -129,6 +136,62 @@ impl Step<'_> {
         .concat();
         let body = format!("SIP/2.0 {code} {}\r\n", sip::reason_phrase(code));
         self.send_in_dialog(call, InDialog::Notify, headers, body);
+    }
+
+    /// Offers an `update` by INVITE with Replaces where a re-INVITE would not do. Gives back what is to be offered within the
+    /// dialog.
+    pub fn offer_by_replaces(&mut self, call: usize, want: Want) -> Option<Want> {
+        let c = &self.agent.calls[call];
+        let Want::Update { sdp, .. } = &want else {
+            return Some(want);
+        };
+        // browsers take another certificate in a dialog (RFC 8842, section 5.5); only they trickle
+        if !c.leg.takes_replaces
+            || c.leg.trickle == Some(true)
+            || sdp::same_fingerprints(&c.leg.local_sdp, sdp)
+        {
+            return Some(want);
+        }
+        if self.owner(call).is_none() {
+            return Some(want);
+        }
+        let dialog = &c.leg.dialog;
+        // Asterisk wants to find the number in its dialplan before it looks at Replaces, and its Contact is none; whom we
+        // talk to may be a number that it only brought here. Our own is always there
+        let own = format!(
+            "sip:{}@{}",
+            sip::escape_user(&self.agent.dn),
+            self.config.domain
+        );
+        let mut others = vec![own];
+        others.extend(NameAddr::parse(&dialog.remote_uri).map(|address| address.uri));
+        let moving = Moving {
+            target: dialog.remote_target.clone(),
+            headers: format!(
+                "Replaces: {}\r\nRequire: replaces\r\n",
+                sip::replaces_value(dialog)
+            ),
+            notify: false,
+            update: Some(want),
+            others,
+            remote: (c.peer.clone(), c.peer_name.clone()),
+            leg: None,
+            deadline: 0,
+        };
+        self.replace_far_side(call, moving);
+        None
+    }
+
+    /// INVITE with Replaces to the far side that the call has.
+    fn replace_far_side(&mut self, call: usize, moving: Moving) {
+        self.agent.calls[call].moving = Some(moving.clone());
+        match (&moving.update, self.owner(call)) {
+            (Some(Want::Update { sdp, .. }), Some(session)) => {
+                let sdp = held(&self.agent.calls[call], sdp);
+                self.call_new_far_side(session, call, &moving, sdp);
+            }
+            _ => self.move_failed(call, 480),
+        }
     }
 
     /// INVITE with Replaces. True if it was dealt with here.
@@ -190,12 +253,14 @@ impl Step<'_> {
         hidden.deadline = self.now + SAFETY_WAIT;
         self.agent.calls.push(hidden);
         let new = self.agent.calls.len() - 1;
-        self.note_update(new, message);
+        self.note_abilities(new, message);
         self.agent.calls[new].leg.trickle = Some(crate::trickle::takes(message));
         let moving = Moving {
             target: String::new(),
             headers: String::new(),
             notify: false,
+            update: None,
+            others: Vec::new(),
             remote: (party.number, party.name),
             leg: Some(key),
             deadline: 0,
@@ -326,14 +391,28 @@ impl Step<'_> {
         std::mem::swap(&mut leg, &mut self.agent.calls[call].leg);
         let old = leg.key.clone();
         self.agent.calls[hidden].leg = leg;
+        let gone = self.agent.calls[hidden].leg.gone;
         let c = &mut self.agent.calls[call];
-        c.hold = false;
+        // what the far side did for the dialog of before
         c.remote_hold = false;
         c.recording = None;
+        if let Some(Want::Update { request, .. }) = &moving.update {
+            self.change_done(call, request, answer);
+            let old = &mut self.agent.calls[hidden];
+            if gone {
+                old.state = State::Terminating;
+                old.deadline = self.now;
+            } else {
+                // who takes a Replaces ends what it replaces (RFC 3891, section 3); a BYE of ours could be faster than
+                // its change of the media
+                old.deadline = self.now + REPLACED_WAIT;
+            }
+            return self.next_offer(call);
+        }
+        c.hold = false;
         c.peer = moving.remote.0;
         c.peer_name = moving.remote.1;
         self.tell_remote(call, answer);
-        let gone = self.agent.calls[hidden].leg.gone;
         if gone {
             self.agent.calls[hidden].state = State::Terminating;
             self.agent.calls[hidden].deadline = self.now;
@@ -366,10 +445,27 @@ impl Step<'_> {
     /// The new far side cannot be had: the call goes on with the old one, if that is still there. The hidden call, if there is
     /// one, is left to its own end.
     pub fn move_failed(&mut self, call: usize, code: u16) {
-        let Some(moving) = self.agent.calls[call].moving.take() else {
+        let Some(mut moving) = self.agent.calls[call].moving.take() else {
             return;
         };
         let gone = self.agent.calls[call].leg.gone;
+        if let Some(want) = moving.update {
+            if code == 404 && !gone {
+                if let Some(target) = moving.others.pop() {
+                    moving.target = target;
+                    moving.update = Some(want);
+                    return self.replace_far_side(call, moving);
+                }
+            }
+            let c = &mut self.agent.calls[call];
+            c.leg.takes_replaces = false;
+            c.wants.push_front(want);
+            if gone {
+                return self.hang_up(call, End::new(EndReason::NormalClearing), 480, None);
+            }
+            // within the dialog, then: better than nothing
+            return self.next_offer(call);
+        }
         if moving.notify && !gone {
             self.notify(call, code, true);
         }

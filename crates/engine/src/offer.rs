@@ -9,7 +9,7 @@ use crate::browser::no_call;
 use crate::call::{End, ACK_WAIT};
 use crate::identity;
 use crate::inbound::ALLOW;
-use crate::model::{FarOffer, InDialog, Leg, Open, ServerTx, State, Want};
+use crate::model::{Call, FarOffer, InDialog, Leg, Open, ServerTx, State, Want};
 use crate::outbound::sdp_body;
 use crate::step::{Failure, Step};
 use crate::timer::{Said, Verdict};
@@ -137,6 +137,10 @@ impl Step<'_> {
 
     /// Sends an offer; false if there is nothing to send for it.
     fn offer(&mut self, call: usize, want: Want) -> bool {
+        let want = match self.offer_by_replaces(call, want) {
+            None => return true,
+            Some(want) => want,
+        };
         let c = &mut self.agent.calls[call];
         c.leg.offer_after = 0;
         let mut purpose = InDialog::Reinvite;
@@ -151,11 +155,7 @@ impl Step<'_> {
                 sdp::with_direction(&c.leg.local_sdp, direction)
             }
             Want::Update { sdp, .. } => {
-                let mut sdp = match own_direction(c.hold, c.remote_hold) {
-                    sdp::Direction::SendRecv => sdp.clone(),
-                    // the browser knows nothing of directions: they are ours
-                    held => sdp::with_direction(sdp, held),
-                };
+                let mut sdp = held(c, sdp);
                 // others may have been sent while it waited
                 sdp::follow(&mut sdp, &c.leg.local_sdp);
                 sdp
@@ -336,7 +336,7 @@ impl Step<'_> {
         }
     }
 
-    fn change_done(&mut self, call: usize, request: &str, sdp: Option<String>) {
+    pub fn change_done(&mut self, call: usize, request: &str, sdp: Option<String>) {
         let update = self.updated(call, sdp, None);
         if let Some(owner) = self.owner(call) {
             self.outcome(owner, request, &update);
@@ -365,7 +365,12 @@ impl Step<'_> {
     pub fn drop_wants(&mut self, call: usize) {
         let c = &mut self.agent.calls[call];
         let open = c.leg.open.take().map(|o| o.want);
-        let wants: Vec<Want> = open.into_iter().chain(c.wants.drain(..)).collect();
+        let moving = c.moving.as_mut().and_then(|m| m.update.take());
+        let wants: Vec<Want> = open
+            .into_iter()
+            .chain(moving)
+            .chain(c.wants.drain(..))
+            .collect();
         for want in wants {
             if let Want::Hold { request, .. } | Want::Update { request, .. } = want {
                 self.change_failed(call, &request, 487, "the call is over");
@@ -414,7 +419,7 @@ impl Step<'_> {
         }
         // target refresh (RFC 3261, section 12.2.2; RFC 3311, section 5.2)
         let _unread = self.agent.calls[call].leg.dialog.refresh(message);
-        self.note_update(call, message);
+        self.note_abilities(call, message);
         let remote = self.new_remote(call, message, trusted);
         match body {
             None if invite => self.offer_wanted(call, tx, headers),
@@ -663,10 +668,14 @@ impl Step<'_> {
     }
 
     /// Notes whether the far side takes UPDATE, where a message says it.
-    pub fn note_update(&mut self, call: usize, message: &Message<'_>) {
+    pub fn note_abilities(&mut self, call: usize, message: &Message<'_>) {
         if message.header("Allow").is_some() {
             self.agent.calls[call].leg.takes_update =
                 crate::timer::has_option(message, "Allow", "UPDATE");
+        }
+        if message.header("Supported").is_some() {
+            self.agent.calls[call].leg.takes_replaces =
+                crate::timer::has_option(message, "Supported", "replaces");
         }
     }
 
@@ -737,6 +746,14 @@ fn without_role(sdp: &str) -> String {
     sdp.split_inclusive('\n')
         .filter(|line| !line.starts_with("a=setup:"))
         .collect()
+}
+
+/// A description of the browser in the direction that the call has: browsers know nothing of holding, that is ours.
+pub(crate) fn held(call: &Call, sdp: &str) -> String {
+    match own_direction(call.hold, call.remote_hold) {
+        sdp::Direction::SendRecv => sdp.to_owned(),
+        direction => sdp::with_direction(sdp, direction),
+    }
 }
 
 /// What this side offers.

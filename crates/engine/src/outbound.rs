@@ -129,7 +129,7 @@ impl Step<'_> {
         if !self.confirm_reliable(call, code, message) {
             return;
         }
-        self.note_update(call, message);
+        self.note_abilities(call, message);
         let c = &mut self.agent.calls[call];
         // requests of the far side may come before its 200
         if c.leg.dialog.confirm(message).is_err() {
@@ -193,7 +193,7 @@ impl Step<'_> {
             return self.hang_up(call, end, 480, None);
         };
         self.timer_answered(call, message);
-        self.note_update(call, message);
+        self.note_abilities(call, message);
         let now = self.now;
         let c = &mut self.agent.calls[call];
         c.state = State::Established;

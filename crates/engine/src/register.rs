@@ -43,9 +43,15 @@ impl Step<'_> {
             }
         }
         let before = self.agent.pending.iter().position(|p| p.conn == conn);
-        if before.is_some_and(|index| !self.agent.pending[index].waits()) {
-            // the same one again, or another before the first has its outcome: the first one counts
-            return;
+        if let Some(first) = before.map(|index| &self.agent.pending[index]) {
+            if !first.waits() {
+                // the same one again has its outcome before it; of two the first one counts
+                if first.request != id {
+                    let reason = "a registration of this connection is under way";
+                    self.registration_failed(conn, id, 491, reason);
+                }
+                return;
+            }
         }
         // whatever comes now, a challenge is answered once
         let asked = before.and_then(|index| match self.agent.pending.remove(index).proof {

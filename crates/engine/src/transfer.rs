@@ -377,6 +377,8 @@ impl Step<'_> {
             target: self.room_uri(&room),
             headers: String::new(),
             notify: false,
+            update: None,
+            others: Vec::new(),
             remote: (room, None),
             leg: None,
             deadline: 0,

@@ -43,6 +43,7 @@ const COVERED: &[&str] = &[
     "state hold",
     "state remote hold",
     "state moving",
+    "state replaced by ourselves",
     "state gone",
     "state transfer",
     "state conference",

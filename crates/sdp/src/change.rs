@@ -184,6 +184,20 @@ pub fn only_direction_differs(old: &str, new: &str) -> bool {
             .all(|(old, new)| old.is_continued_by(new))
 }
 
+/// Do two texts of one side come from the same certificates? If not, a new DTLS association is to begin (RFC 8842, section 5.5).
+pub fn same_fingerprints(a: &str, b: &str) -> bool {
+    let prints = |text| {
+        let mut found: Vec<String> = Lines::new(text)
+            .filter_map(|line| line.strip_prefix("a=fingerprint:"))
+            .map(str::to_ascii_lowercase)
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    };
+    prints(a) == prints(b)
+}
+
 /// In which part of a text a line stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inside {

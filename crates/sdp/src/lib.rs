@@ -25,8 +25,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 pub use change::{
-    candidates, direction, follow, only_direction_differs, same_but_for_version, with_candidates,
-    with_direction,
+    candidates, direction, follow, only_direction_differs, same_but_for_version, same_fingerprints,
+    with_candidates, with_direction,
 };
 pub use error::Error;
 pub use filter::{from_browser, from_sip};

@@ -170,12 +170,17 @@ impl Dialog {
 /// The URI for `Refer-To` of an attended transfer: the far side of `dialog`, told to replace that dialog (RFC 3891, RFC 5589
 /// section 7). Goes between angle brackets. The tags are those that the far side sees: its own is `to-tag`.
 pub fn replaces(dialog: &Dialog) -> String {
-    let value = format!(
-        "{};to-tag={};from-tag={}",
-        dialog.call_id, dialog.remote_tag, dialog.local_tag
-    );
+    let value = replaces_value(dialog);
     let target = dialog.remote_target.split('?').next().unwrap_or_default();
     format!("{target}?Replaces={}", escape_header(&value))
+}
+
+/// Value of `Replaces` for the far side of `dialog`.
+pub fn replaces_value(dialog: &Dialog) -> String {
+    format!(
+        "{};to-tag={};from-tag={}",
+        dialog.call_id, dialog.remote_tag, dialog.local_tag
+    )
 }
 
 /// Status in the body of a NOTIFY that reports on a transfer (`message/sipfrag`, RFC 3420, RFC 3515 section 2.4.4).

@@ -21,7 +21,7 @@ mod register;
 mod uri;
 
 pub use addr::{quote_display, NameAddr};
-pub use dialog::{replaces, sipfrag_status, Dialog};
+pub use dialog::{replaces, replaces_value, sipfrag_status, Dialog};
 pub use digest::{
     authorization, choose, credentials, ha1, response, same_secret, Algorithm, Challenge, Ha1,
 };

@@ -71,6 +71,10 @@ fn browser_sdp(dice: &mut Dice, offer: bool, bad: bool) -> String {
         "a=ice-ufrag:a3je",
         &format!("a=ice-ufrag:a{:03}", dice.below(5)),
     );
+    if dice.percent(15) {
+        // a page that was loaded anew
+        sdp = sdp.replace("sha-256 73:", &format!("sha-256 7{}:", dice.below(3)));
+    }
     if !offer {
         sdp = sdp.replace("a=setup:actpass", "a=setup:active");
     }
@@ -498,7 +502,10 @@ impl World {
             more.push_str("Allow: INVITE, ACK, BYE, UPDATE, INFO\r\n");
         }
         if dice.percent(40) {
-            more.push_str("Supported: timer, trickle-ice\r\n");
+            more.push_str(*dice.one::<&str>(&[
+                "Supported: timer, trickle-ice\r\n",
+                "Supported: timer, replaces\r\n",
+            ]));
         }
         if dice.percent(30) {
             let who = *dice.one(&["uac", "uas"]);

@@ -357,6 +357,10 @@ impl World {
                 (c.hold, "hold"),
                 (c.remote_hold, "remote hold"),
                 (c.moving.is_some(), "moving"),
+                (
+                    c.moving.as_ref().is_some_and(|m| m.update.is_some()),
+                    "replaced by ourselves",
+                ),
                 (leg.gone, "gone"),
                 (c.transfer.is_some(), "transfer"),
                 (c.conference.is_some(), "conference"),
