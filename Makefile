@@ -70,7 +70,7 @@ test-client: ## tests of the browser client alone
 test-sip: ## real Kamailio against SIPp
 	@exec tests/run sip
 
-test-api: ## real Kamailio and what stands beside the calls: TURN, with coturn
+test-api: ## real Kamailio and what stands beside the calls: the REST API, metrics, TURN with coturn
 	@exec tests/run api
 
 test-e2e: ## real Kamailio, Asterisk and Chromium

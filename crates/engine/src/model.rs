@@ -242,7 +242,30 @@ pub enum State {
     Terminating,
 }
 
+impl Direction {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Direction::Out => "out",
+            Direction::In => "in",
+        }
+    }
+}
+
 impl State {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Trying => "trying",
+            State::Ringing => "ringing",
+            State::Cancelling => "cancelling",
+            State::Incoming => "incoming",
+            State::Answering => "answering",
+            State::Established => "established",
+            State::Terminating => "terminating",
+        }
+    }
+
     /// Is the call alive for the browser?
     pub fn live(self) -> bool {
         !matches!(self, State::Cancelling | State::Terminating)
@@ -688,6 +711,14 @@ impl Call {
         }
     }
 
+    /// Who calls whom, `dn` being the agent's number.
+    pub fn parties<'c>(&'c self, dn: &'c str) -> (&'c str, &'c str) {
+        match self.direction {
+            Direction::Out => (dn, &self.peer),
+            Direction::In => (&self.peer, &self.own),
+        }
+    }
+
     /// Is it a call that browsers know, and alive?
     pub fn live(&self) -> bool {
         self.state.live() && self.moves.is_none()
@@ -772,6 +803,11 @@ impl Agent {
             && self.calls.is_empty()
             && !self.upstream.bound
             && self.upstream.in_flight == 0
+    }
+
+    /// Has nobody been let in yet? The record is that of a try.
+    pub fn is_unknown(&self) -> bool {
+        self.sessions.is_empty() && self.calls.is_empty()
     }
 
     /// The session on a connection.

@@ -20,8 +20,10 @@ use rtc_json_sip::Message;
 use rtc_json_store::{Arena, Error as StoreError, Guard};
 use serde::{Deserialize, Serialize};
 
+use crate::genesys;
 use crate::host::{Ha1Answer, Host, Level};
 use crate::ice::{IceServers, SharedSecret};
+use crate::records::Records;
 use crate::stats::Stat;
 use crate::tokens::Tokens;
 
@@ -37,6 +39,14 @@ pub struct Runtime {
     pub tokens: Option<Tokens>,
     /// The STUN and TURN servers of `config`.
     pub ice: Option<Arc<IceServers>>,
+    /// The API.
+    pub api: rtc_json_api::rest::Config,
+    /// The contact centre.
+    pub genesys: Option<genesys::Target>,
+    /// When it was last asked; of this process.
+    pub probed_at: AtomicU64,
+    /// Records of calls.
+    pub records: Records,
     /// Log each message?
     pub log_messages: bool,
     /// The records.
@@ -97,7 +107,8 @@ impl Runtime {
         clock(libc::CLOCK_BOOTTIME)
     }
 
-    fn unix_now() -> u64 {
+    /// Unix time in milliseconds.
+    pub fn unix_now() -> u64 {
         clock(libc::CLOCK_REALTIME)
     }
 
@@ -245,23 +256,33 @@ impl Runtime {
         let guard = self.arena.lock(&agent_key(dn)).ok()??;
         let record = guard.record().to_vec();
         drop(guard);
-        let stored = postcard::from_bytes::<Stored>(&record).ok()?;
-        Some(stored.agent)
+        Self::read_agent(&record)
     }
 
     /// Shows every agent.
     pub fn each_agent(&self, mut show: impl FnMut(&Agent)) {
-        let listed = self.arena.for_each(|key, record| {
+        self.each_record(|key, record| {
             if key.starts_with(b"a/") {
-                if let Ok(stored) = postcard::from_bytes::<Stored>(record) {
-                    show(&stored.agent);
+                if let Some(agent) = Self::read_agent(record) {
+                    show(&agent);
                 }
             }
         });
+    }
+
+    /// Shows every record of the arena.
+    pub fn each_record(&self, show: impl FnMut(&[u8], &[u8])) {
+        let listed = self.arena.for_each(show);
         self.listed(listed);
     }
 
-    fn listed(&self, listed: Result<(), StoreError>) {
+    /// The agent in a record.
+    pub fn read_agent(record: &[u8]) -> Option<Agent> {
+        Some(postcard::from_bytes::<Stored>(record).ok()?.agent)
+    }
+
+    /// Notes that records could not be listed.
+    pub fn listed(&self, listed: Result<(), StoreError>) {
         if let Err(error) = listed {
             self.host
                 .log(Level::Error, &format!("records cannot be listed: {error}"));
@@ -324,9 +345,10 @@ impl Runtime {
                     };
                     next.push_back((dn.to_owned(), Input::Ha1 { conn, found }));
                 }
-                Output::CallEnded(record) => crate::current::with_call(*record, || {
-                    self.host.call_ended();
-                }),
+                Output::CallEnded(record) => {
+                    self.keep_record(&record);
+                    crate::current::with_call(*record, || self.host.call_ended());
+                }
                 Output::Count(counter) => self.count(Stat::from(counter)),
             }
         }
@@ -459,8 +481,10 @@ impl Runtime {
         };
         match tokens.verdict(token, &self.limits, Self::unix_now()) {
             // a session that is resumed needs no token; if there is none, the engine has the reason
-            Err(reason) if register.resume.is_none() || register.dn.is_none() => Err((401, reason)),
-            verdict => Ok(Some(verdict)),
+            Err((401, reason)) if register.resume.is_some() && register.dn.is_some() => {
+                Ok(Some(Err(reason)))
+            }
+            verdict => verdict.map(|dn| Some(Ok(dn))),
         }
     }
 
@@ -649,6 +673,9 @@ impl Runtime {
 
     /// Handles a reply to a request of ours.
     pub fn sip_reply(&self, handle: Handle, code: u16, message: Option<&Message<'_>>) {
+        if handle.purpose == Purpose::Probe {
+            return self.probe_answered(handle.cseq, code, message.is_some());
+        }
         let dn = handle.dn.clone();
         let again = handle.clone();
         let input = Input::SipReply {
@@ -689,6 +716,7 @@ impl Runtime {
         if self.ticks.fetch_add(1, Ordering::Relaxed) % RECLAIM_EVERY == 0 {
             self.arena.reclaim();
         }
+        self.probe_genesys();
         for key in due {
             if let Some(dn) = key
                 .strip_prefix(b"a/")
@@ -707,8 +735,9 @@ impl Runtime {
         let listed = self.arena.for_each(|key, record| {
             if let Some(dn) = key.strip_prefix(b"a/") {
                 agents.push(String::from_utf8_lossy(dn).into_owned());
-            } else if postcard::from_bytes::<Connection>(record)
-                .map_or(true, |c| c.start != self.start)
+            } else if key.starts_with(b"c/")
+                && postcard::from_bytes::<Connection>(record)
+                    .map_or(true, |c| c.start != self.start)
             {
                 connections.push(key.to_vec());
             }
@@ -726,6 +755,7 @@ impl Runtime {
         for dn in agents {
             let _gone = self.drive(&dn, Input::Tick, false);
         }
+        self.forget_old_records();
     }
 
     /// Counts agents, sessions and calls anew: the gauges of a process that was killed may be off.
@@ -760,7 +790,8 @@ impl Runtime {
         );
     }
 
-    fn short_of_space(&self) -> bool {
+    /// Is what is left for calls that run?
+    pub fn short_of_space(&self) -> bool {
         let usage = self.arena.usage();
         usage.free_bytes * RESERVE < usage.capacity
     }
@@ -812,7 +843,8 @@ fn failure(request: &str, code: u16, message: &str, details: &str) -> ServerMess
     }
 }
 
-fn agent_key(dn: &str) -> Vec<u8> {
+/// Key of an agent.
+pub fn agent_key(dn: &str) -> Vec<u8> {
     [b"a/", dn.as_bytes()].concat()
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use rtc_json_api::rest;
 use rtc_json_api::token::Rules;
 use rtc_json_api::turn::{self, BadSecret, TurnSecret};
 use rtc_json_engine::{Config, DtmfMode, HeaderList, Ice, OverLimit, RegisterMode, Trickle};
@@ -11,8 +12,10 @@ use rtc_json_protocol::Limits;
 use rtc_json_sdp::Policy;
 use rtc_json_sip::{valid_host_port, Uri};
 
+use crate::genesys;
 use crate::host::{rtc_json_config_t, text};
 use crate::ice::{IceServers, SharedSecret};
+use crate::records::Records;
 use crate::tokens::{BadKeys, Tokens};
 use crate::watched::BadFile;
 
@@ -104,6 +107,12 @@ pub struct Settings {
     pub tokens: Option<Tokens>,
     /// STUN and TURN servers, as in `engine`.
     pub ice: Option<Arc<IceServers>>,
+    /// For the REST API.
+    pub api: rest::Config,
+    /// The contact centre, if one is to be watched.
+    pub genesys: Option<genesys::Target>,
+    /// What becomes of records of calls.
+    pub records: Records,
     /// Where the arena lies.
     pub arena_path: PathBuf,
     /// Its size in bytes.
@@ -317,6 +326,24 @@ impl Settings {
         let tokens = key_file(read(raw.jwt_keys), rules)?;
         let turn_ttl = range("turn_ttl", raw.turn_ttl.into(), 30, 86_400, "seconds")?;
         let ice = ice_servers(&read(raw.turn_uris), &read(raw.turn_secret), turn_ttl)?;
+        let api = rest::Config {
+            origins: origins(&read(raw.api_origins))?,
+        };
+        let interval = range(
+            "genesys_interval",
+            raw.genesys_interval.into(),
+            1,
+            3600,
+            "seconds",
+        )?;
+        let genesys = genesys_target(read(raw.genesys_uri), interval)?;
+        let history = range(
+            "call_history",
+            raw.call_history.into(),
+            0,
+            1_000_000,
+            "calls",
+        )?;
         let ring = range("ring_timeout", raw.ring_timeout.into(), 5, 3600, "seconds")?;
         let unsigned = |n: i64| usize::try_from(n).unwrap_or_default();
         let seconds = |n: i64| u64::try_from(n).unwrap_or_default() * 1000;
@@ -359,6 +386,12 @@ impl Settings {
             },
             tokens,
             ice,
+            api,
+            genesys,
+            records: Records {
+                keep: u64::try_from(history).unwrap_or_default(),
+                log: raw.log_calls != 0,
+            },
             arena_path,
             arena_size: u64::try_from(arena_size).unwrap_or_default() << 20,
             log_messages: raw.log_messages != 0,
@@ -523,6 +556,53 @@ fn ice_servers(uris: &str, secret: &str, ttl: i64) -> Result<Option<Arc<IceServe
         },
     };
     Ok(Some(Arc::new(ice)))
+}
+
+fn origins(list: &str) -> Result<Vec<String>, BadSetting> {
+    let is_origin = |text: &str| {
+        let host = text
+            .strip_prefix("https://")
+            .or_else(|| text.strip_prefix("http://"));
+        host.is_some_and(valid_host_port) && !text.bytes().any(|b| b.is_ascii_uppercase())
+    };
+    list.split([',', ' ', '\t'])
+        .filter(|word| !word.is_empty())
+        .map(|word| match is_origin(word) {
+            true => Ok(word.to_owned()),
+            // "*" is refused, too: the API answers to whoever holds a token, and pages can be tricked out of theirs
+            false => Err(BadSetting::Form {
+                name: "api_origins",
+                value: word.to_owned(),
+                instead: "origins as browsers send them, as in https://desk.example,https://desk.example:8443",
+            }),
+        })
+        .collect()
+}
+
+fn genesys_target(uri: String, interval: i64) -> Result<Option<genesys::Target>, BadSetting> {
+    if uri.is_empty() {
+        return Ok(None);
+    }
+    let server = match Uri::parse(&uri) {
+        Ok(parsed) if !parsed.host.is_empty() && !uri.contains(['<', '>', '"', ' ']) => {
+            match parsed.port {
+                Some(port) => format!("{}:{port}", parsed.host),
+                None => parsed.host.to_owned(),
+            }
+        }
+        _ => {
+            return Err(BadSetting::Form {
+                name: "genesys_uri",
+                value: uri,
+                instead: "a SIP URI, as in sip:genesys.example:5060",
+            })
+        }
+    };
+    Ok(Some(genesys::Target {
+        uri,
+        server,
+        interval: u64::try_from(interval).unwrap_or_default() * 1000,
+    }))
 }
 
 fn range(

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rtc_json_api::access::{allow, Action};
 use rtc_json_api::token::{verify, Claims, KeyError, Keys, Rules};
 use rtc_json_protocol::{Limits, Secret};
 
@@ -36,21 +37,26 @@ impl Tokens {
             .map_err(|error| error.to_string())
     }
 
-    /// The DN that a token is for, or why it is refused; `unix_now` in milliseconds.
+    /// The DN that a token registers, or why it is refused; `unix_now` in milliseconds.
     ///
     /// # Errors
-    /// As [`claims`](Tokens::claims).
+    /// Status and reason: 401 as for [`claims`](Tokens::claims), 403 for a good token that is not meant for this.
     pub fn verdict(
         &self,
         token: &Secret,
         limits: &Limits,
         unix_now: u64,
-    ) -> Result<String, String> {
-        let claims = self.claims(token.expose(), unix_now)?;
-        if limits.allows_number(&claims.subject) {
-            Ok(claims.subject)
-        } else {
-            Err("the token's sub is not a number that can be registered".to_owned())
+    ) -> Result<String, (u16, String)> {
+        let claims = self
+            .claims(token.expose(), unix_now)
+            .map_err(|reason| (401, reason))?;
+        if !limits.allows_number(&claims.subject) {
+            let reason = "the token's sub is not a number that can be registered";
+            return Err((401, reason.to_owned()));
+        }
+        match allow(&claims, Action::Register, &claims.subject) {
+            Ok(()) => Ok(claims.subject),
+            Err(denied) => Err((403, denied.to_string())),
         }
     }
 }
