@@ -12,7 +12,7 @@ MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help deps build core header module client install demo demo-asterisk \
-	size test test-unit test-client test-sip test-api test-e2e test-versions bench lint clean
+	size docs test test-docs test-unit test-client test-sip test-api test-e2e test-versions bench lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -58,8 +58,17 @@ demo: ## Kamailio with two agents and the page, until Ctrl-C
 demo-asterisk: ## the same with Asterisk 22 as registrar and media server and a stand-in for Genesys
 	@exec scripts/demo.sh --asterisk
 
+docs: ## write what is made from other files anew (the module's README) and check all of the documentation
+	@scripts/install-deps.sh test
+	@echo "==> kamailio-module/README"
+	node scripts/module-readme.mjs > kamailio-module/README.new && mv kamailio-module/README.new kamailio-module/README
+	@exec tests/run docs
+
 test: ## all tests
-	@exec tests/run unit sip api e2e
+	@exec tests/run unit docs sip api e2e
+
+test-docs: ## the documentation against the source, and the example configuration with each of its switches
+	@exec tests/run docs
 
 test-unit: ## Rust and client tests without any server
 	@exec tests/run unit
@@ -100,4 +109,6 @@ clean: ## remove what was built (not what was installed)
 	@echo "==> clean"
 	cargo clean
 	-$(MAKE) --no-print-directory -C kamailio-module clean
-	rm -rf client/dist run
+	rm -rf client/dist run dist
+
+include packaging/packages.mk

@@ -33,22 +33,9 @@ multiarch() { basename "$(dirname "$(dirname "$(echo "$home"/usr/lib/*/asterisk/
 
 get() {
 	if [ -x "$home/usr/sbin/asterisk" ]; then return 0; fi
-	local mirror; mirror=$(debian_mirror)
-	[ -n "$mirror" ] || die "found no mirror in apt's sources"
-	command -v debootstrap >/dev/null || die "debootstrap is missing: run scripts/install-deps.sh asterisk"
 	say "installing Asterisk 22 into $home"
-	# a folder that was begun and not finished must never look finished
-	local part=$home.part
-	as_root rm -rf "$part"
-	as_root mkdir -p "$cache"
-	# Debian 12's debootstrap has no script named forky; sid's serves
-	as_root debootstrap --variant=minbase --include=ca-certificates forky "$part" "$mirror" /usr/share/debootstrap/scripts/sid >&2
-	# a mirror's Release file may be older than its Valid-Until
-	as_root chroot "$part" apt-get -o Acquire::Check-Valid-Until=false update >&2
-	as_root env DEBIAN_FRONTEND=noninteractive chroot "$part" \
-		apt-get install -y --no-install-recommends asterisk asterisk-core-sounds-en-wav >&2
-	as_root chroot "$part" apt-get clean
-	as_root mv "$part" "$home"
+	debian_folder forky "$home" apt-get install -y --no-install-recommends asterisk asterisk-core-sounds-en-wav
+	as_root chroot "$home" apt-get clean
 }
 
 # Music on hold: a tune of three notes (523, 659, 784 Hz, each 0.4 s), which a measurement can tell from speech and beeps. Raw u-law.

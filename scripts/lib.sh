@@ -34,5 +34,23 @@ debian_mirror() {
 	} | awk -v release="$release" '{ for (i = 2; i <= NF; i++) if ($i == release && $1 ~ /debian\/?$/) { print $1; exit } }'
 }
 
+# debian_folder SUITE FOLDER COMMAND...: a small Debian of that suite in a folder of its own, once. The command, an apt-get one,
+# runs in it; a folder that was begun and not finished never looks finished.
+debian_folder() {
+	local suite=$1 folder=$2 part=$2.part mirror; shift 2
+	if [ -d "$folder" ]; then return 0; fi
+	mirror=$(debian_mirror)
+	[ -n "$mirror" ] || die "found no mirror in apt's sources"
+	command -v debootstrap > /dev/null || die "debootstrap is missing: run scripts/install-deps.sh asterisk"
+	as_root rm -rf "$part"
+	as_root mkdir -p "$(dirname "$folder")"
+	# debootstrap may have no script of a newer suite's name; sid's serves for all that is not old
+	as_root debootstrap --variant=minbase --include=ca-certificates "$suite" "$part" "$mirror" /usr/share/debootstrap/scripts/sid >&2
+	# a mirror's Release file may be older than its Valid-Until
+	as_root chroot "$part" apt-get -o Acquire::Check-Valid-Until=false update >&2
+	as_root env DEBIAN_FRONTEND=noninteractive chroot "$part" "$@" >&2
+	as_root mv "$part" "$folder"
+}
+
 # version_at_least HAVE WANT
 version_at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }

@@ -268,16 +268,16 @@ export function parseKamcmd(text) {
 
 const quoted = (text) => `"${text}"`;
 
-/** Where Kamailio looks for modules: the one under test first, then its own. */
-// One of another Debian release needs the loader and the libraries of that release.
-function kamailioCommand() {
+/** Program and first arguments. One of another Debian release needs the loader and the libraries of that release. */
+export function kamailioCommand() {
   if (!kamailioRoot) return ['kamailio'];
   const lib = list(`${kamailioRoot}/usr/lib`).map((name) => `${kamailioRoot}/usr/lib/${name}`).find((dir) => fs.existsSync(`${dir}/kamailio/modules`));
   const loader = list(lib).find((name) => /^ld-linux.*\.so\.\d+$/.test(name));
   return [`${lib}/${loader}`, '--library-path', `${lib}:${lib}/kamailio`, `${kamailioRoot}/usr/sbin/kamailio`];
 }
 
-function modulePathList() {
+/** Where Kamailio looks for modules: the one under test first, then its own. */
+export function modulePathList() {
   const roots = ['/usr/lib', '/usr/lib64', '/usr/local/lib', '/usr/local/lib64'].map((dir) => kamailioRoot + dir);
   const places = roots.flatMap((root) => [`${root}/kamailio/modules`, ...list(root).map((name) => `${root}/${name}/kamailio/modules`)]);
   const own = places.find((place) => fs.existsSync(`${place}/tm.so`));

@@ -156,6 +156,10 @@ impl Step<'_> {
             }
             Want::Update { sdp, .. } => {
                 let mut sdp = held(c, sdp);
+                if c.leg.trickle == Some(true) && sdp::same_fingerprints(&c.leg.local_sdp, &sdp) {
+                    // the association goes on, and so do the roles; asked by `actpass`, Firefox takes the other one
+                    sdp = in_role(&sdp, own_role(&c.leg));
+                }
                 // others may have been sent while it waited
                 sdp::follow(&mut sdp, &c.leg.local_sdp);
                 sdp
@@ -807,12 +811,27 @@ fn new_candidates(old: &str, new: &str) -> Vec<rtc_json_protocol::Candidate> {
 fn as_answer(local: &str, remote: &str, offer: &str) -> String {
     let passive = offer.contains("a=setup:active")
         || !offer.contains("a=setup:passive") && remote.contains("a=setup:active");
-    let role = if passive {
-        "a=setup:passive"
+    in_role(local, Some(if passive { "passive" } else { "active" }))
+}
+
+/// What this side is in the DTLS association: the client (`active`) or the server.
+fn own_role(leg: &Leg) -> Option<&'static str> {
+    let says = |sdp: &str, role| sdp.contains(&format!("a=setup:{role}\r\n"));
+    if says(&leg.local_sdp, "active") || says(&leg.remote_sdp, "passive") {
+        Some("active")
+    } else if says(&leg.local_sdp, "passive") || says(&leg.remote_sdp, "active") {
+        Some("passive")
     } else {
-        "a=setup:active"
-    };
-    local.replace("a=setup:actpass", role)
+        None
+    }
+}
+
+/// A description that leaves the role open, with one.
+fn in_role(sdp: &str, role: Option<&str>) -> String {
+    match role {
+        Some(role) => sdp.replace("a=setup:actpass", &["a=setup:", role].concat()),
+        None => sdp.to_owned(),
+    }
 }
 
 /// The number and name in a name-addr.
