@@ -12,7 +12,7 @@ MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help deps build core header module client install deb reproducible demo demo-asterisk \
-	size docs test test-docs test-unit test-client test-sip test-e2e test-packages test-versions bench lint clean
+	size docs test test-docs test-unit test-client test-sip test-api test-e2e test-packages test-versions bench lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -79,7 +79,7 @@ docs: ## write what is made from other files anew (the module's README, the JSON
 	@exec tests/run docs
 
 test: ## all tests
-	@exec tests/run unit docs sip e2e packages
+	@exec tests/run unit docs sip api e2e packages
 
 test-docs: ## the documentation against the source, and the example configuration with each of its switches
 	@exec tests/run docs
@@ -92,6 +92,9 @@ test-client: ## tests of the browser client alone
 
 test-sip: ## real Kamailio against SIPp
 	@exec tests/run sip
+
+test-api: ## real Kamailio and what stands beside the calls: the REST API, metrics, TURN with coturn
+	@exec tests/run api
 
 test-e2e: ## real Kamailio, Asterisk and Chromium
 	@exec tests/run e2e

@@ -96,6 +96,18 @@ void rtc_json_sip_reply(rtc_json_str_t handle,
                         int32_t code,
                         rtc_json_str_t message);
 
+// Answers an HTTP request: `message` is all of it, `target` what stands behind its method.
+//
+// 1: `*out` is the response, valid until the next call, and `*close` says whether the connection ends with it. 0: it is not for
+// the API.
+//
+// # Safety
+// The strings must be readable for the length of the call, `out` and `close` writable.
+int32_t rtc_json_http_request(rtc_json_str_t target,
+                              rtc_json_str_t message,
+                              rtc_json_str_t *out,
+                              int32_t *close);
+
 // Every 100 ms, in one process.
 void rtc_json_tick(void);
 

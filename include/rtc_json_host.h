@@ -115,6 +115,14 @@ typedef struct rtc_json_config {
 	rtc_json_str_t jwt_issuer;
 	rtc_json_str_t jwt_audience;
 	int32_t jwt_leeway;               /* seconds */
+	rtc_json_str_t turn_uris;         /* STUN and TURN servers for browsers; empty: none */
+	rtc_json_str_t turn_secret;       /* shared with the TURN server, or "file:" and a path */
+	int32_t turn_ttl;                 /* seconds */
+	rtc_json_str_t api_origins;       /* origins whose pages may use the REST API; empty: none */
+	rtc_json_str_t genesys_uri;       /* SIP URI that is asked whether it is there; empty: none */
+	int32_t genesys_interval;         /* seconds */
+	int32_t call_history;             /* records of past calls that are kept */
+	int32_t log_calls;                /* a log line for each call that is over */
 } rtc_json_config_t;
 
 #endif

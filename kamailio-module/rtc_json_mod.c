@@ -31,9 +31,11 @@ static struct params
 {
 	str outbound_proxy, register_mode, contact, domain, realm, codecs, dn_chars, over_limit, server_name, arena_path;
 	str dtmf_mode, trickle, conference_prefix, headers_in, headers_out, trusted_peers, jwt_keys, jwt_issuer, jwt_audience;
+	str turn_uris, turn_secret, api_origins, genesys_uri;
 	int arena_size, require_dtls, max_frame, max_calls_per_agent, max_sessions_per_agent;
 	int resume_grace, expires, ring_timeout, log_messages;
-	int session_expires, min_se, max_redirects, dtmf_duration, accept_refer, jwt_leeway;
+	int session_expires, min_se, max_redirects, dtmf_duration, accept_refer, jwt_leeway, turn_ttl;
+	int genesys_interval, call_history, log_calls;
 	str event_callback;
 } params = {
 	.register_mode = str_init("upstream"),
@@ -61,6 +63,9 @@ static struct params
 	.headers_in = str_init("X-Genesys-*,User-to-User,P-Asserted-Identity,Diversion"),
 	.headers_out = str_init("X-Genesys-*,User-to-User,Diversion"),
 	.jwt_leeway = 30,
+	.turn_ttl = 600,
+	.genesys_interval = 10,
+	.call_history = 1000,
 };
 /* clang-format on */
 
@@ -168,6 +173,13 @@ static int w_reject(sip_msg_t *msg, char *p_code, char *p_reason)
 		return -1;
 	}
 	return ki_reject(msg, number, &reason);
+}
+
+static int w_api_handle(sip_msg_t *msg, char *p1, char *p2)
+{
+	(void)p1;
+	(void)p2;
+	return rtcj_http_handle(msg);
 }
 
 /* ---- $rtcj(name) ---- */
@@ -293,6 +305,14 @@ static int fill_config(rtc_json_config_t *c)
 	c->jwt_issuer = rtcj_from_str(&params.jwt_issuer);
 	c->jwt_audience = rtcj_from_str(&params.jwt_audience);
 	c->jwt_leeway = params.jwt_leeway;
+	c->turn_uris = rtcj_from_str(&params.turn_uris);
+	c->turn_secret = rtcj_from_str(&params.turn_secret);
+	c->turn_ttl = params.turn_ttl;
+	c->api_origins = rtcj_from_str(&params.api_origins);
+	c->genesys_uri = rtcj_from_str(&params.genesys_uri);
+	c->genesys_interval = params.genesys_interval;
+	c->call_history = params.call_history;
+	c->log_calls = params.log_calls;
 	return 0;
 }
 
@@ -380,6 +400,7 @@ static void mod_destroy(void)
 static cmd_export_t cmds[] = {
 	{"rtc_json_handle", (cmd_function)w_handle, 0, 0, 0, EVENT_ROUTE},
 	{"rtc_json_reject", (cmd_function)w_reject, 2, fixup_spve_all, fixup_free_spve_all, EVENT_ROUTE},
+	{"rtc_json_api_handle", (cmd_function)w_api_handle, 0, 0, 0, EVENT_ROUTE},
 	{0, 0, 0, 0, 0, 0}
 };
 
@@ -418,6 +439,14 @@ static param_export_t mod_params[] = {
 	{"jwt_issuer", PARAM_STR, &params.jwt_issuer},
 	{"jwt_audience", PARAM_STR, &params.jwt_audience},
 	{"jwt_leeway", PARAM_INT, &params.jwt_leeway},
+	{"turn_uris", PARAM_STR, &params.turn_uris},
+	{"turn_secret", PARAM_STR, &params.turn_secret},
+	{"turn_ttl", PARAM_INT, &params.turn_ttl},
+	{"api_origins", PARAM_STR, &params.api_origins},
+	{"genesys_uri", PARAM_STR, &params.genesys_uri},
+	{"genesys_interval", PARAM_INT, &params.genesys_interval},
+	{"call_history", PARAM_INT, &params.call_history},
+	{"log_calls", PARAM_INT, &params.log_calls},
 	{"event_callback", PARAM_STR, &params.event_callback},
 	{"db_url", PARAM_STR, &rtcj_db_url},
 	{"subscriber_table", PARAM_STR, &rtcj_subscriber_table},
@@ -451,6 +480,8 @@ static sr_kemi_t kemi_exports[] = {
 		{SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
 	{str_init("rtc_json"), str_init("reject"), SR_KEMIP_INT, ki_reject,
 		{SR_KEMIP_INT, SR_KEMIP_STR, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
+	{str_init("rtc_json"), str_init("api_handle"), SR_KEMIP_INT, rtcj_http_handle,
+		{SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
 	{{0, 0}, {0, 0}, 0, NULL, {0, 0, 0, 0, 0, 0}}
 };
 /* clang-format on */

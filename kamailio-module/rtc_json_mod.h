@@ -66,6 +66,11 @@ int32_t rtcj_request(const rtc_json_request_t *req);
 int32_t rtcj_cancel(rtc_json_str_t call_id, uint32_t cseq);
 int32_t rtcj_reply(const rtc_json_reply_t *rep);
 
+/* rtc_json_http.c */
+
+/* rtc_json_api_handle(). 1: answered, -1: not for the API, the script goes on. */
+int rtcj_http_handle(sip_msg_t *msg);
+
 /* rtc_json_db.c */
 
 extern str rtcj_db_url;

@@ -110,6 +110,16 @@ useBench();
 // (Asterisk takes no new DTLS association within a dialog: the far side of the new page is a new dialog)
 testsOfReload();
 
+test('loaded anew in a call that is in no bridge: the echo goes on', async () => {
+  await a.callAndWait('600');
+  await reload(a);
+  await a.reaches(0, 'established');
+  note(await hearsTones([a, 0], { has: [first] }));
+  assert.equal(await bench.asterisk.channels(), 1);
+  assert.equal((await a.run('hangup', 0)).reason, 'normal_clearing');
+  await bench.quiet();
+});
+
 test('loaded anew while it rings here: it rings again, and can be answered', async () => {
   const index = await b.run('call', '5001');
   await b.reaches(index, 'ringing');

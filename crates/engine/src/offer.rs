@@ -156,6 +156,10 @@ impl Step<'_> {
             }
             Want::Update { sdp, .. } => {
                 let mut sdp = held(c, sdp);
+                if c.leg.trickle == Some(true) && sdp::same_fingerprints(&c.leg.local_sdp, &sdp) {
+                    // the association goes on, and so do the roles; asked by `actpass`, Firefox takes the other one
+                    sdp = in_role(&sdp, own_role(&c.leg));
+                }
                 // others may have been sent while it waited
                 sdp::follow(&mut sdp, &c.leg.local_sdp);
                 sdp
@@ -258,6 +262,14 @@ impl Step<'_> {
         let _unread = self.agent.calls[call].leg.dialog.refresh(message);
         self.timer_answered(call, message);
         if open.sdp.is_empty() {
+            let doubtful = std::mem::take(&mut self.agent.calls[call].leg.doubtful);
+            let asterisk = message.header("Server").is_some_and(|name| {
+                name.get(..8)
+                    .is_some_and(|start| start.eq_ignore_ascii_case("asterisk"))
+            });
+            if doubtful && asterisk && message.header("P-Asserted-Identity").is_none() {
+                return self.hang_up(call, End::new(EndReason::NormalClearing), 480, None);
+            }
             return self.next_offer(call);
         }
         let answer = sdp_body(message)
@@ -677,6 +689,7 @@ impl Step<'_> {
             self.agent.calls[call].leg.takes_replaces =
                 crate::timer::has_option(message, "Supported", "replaces");
         }
+        self.agent.calls[call].leg.asserts |= message.header("P-Asserted-Identity").is_some();
     }
 
     /// Takes over the identity that a trusted far side asserts in the middle of a call; true if it is a new one.
@@ -807,12 +820,27 @@ fn new_candidates(old: &str, new: &str) -> Vec<rtc_json_protocol::Candidate> {
 fn as_answer(local: &str, remote: &str, offer: &str) -> String {
     let passive = offer.contains("a=setup:active")
         || !offer.contains("a=setup:passive") && remote.contains("a=setup:active");
-    let role = if passive {
-        "a=setup:passive"
+    in_role(local, Some(if passive { "passive" } else { "active" }))
+}
+
+/// What this side is in the DTLS association: the client (`active`) or the server.
+fn own_role(leg: &Leg) -> Option<&'static str> {
+    let says = |sdp: &str, role| sdp.contains(&format!("a=setup:{role}\r\n"));
+    if says(&leg.local_sdp, "active") || says(&leg.remote_sdp, "passive") {
+        Some("active")
+    } else if says(&leg.local_sdp, "passive") || says(&leg.remote_sdp, "active") {
+        Some("passive")
     } else {
-        "a=setup:active"
-    };
-    local.replace("a=setup:actpass", role)
+        None
+    }
+}
+
+/// A description that leaves the role open, with one.
+fn in_role(sdp: &str, role: Option<&str>) -> String {
+    match role {
+        Some(role) => sdp.replace("a=setup:actpass", &["a=setup:", role].concat()),
+        None => sdp.to_owned(),
+    }
 }
 
 /// The number and name in a name-addr.

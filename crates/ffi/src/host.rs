@@ -28,6 +28,8 @@ pub enum Level {
     Error = -1,
     /// Something is odd.
     Warning = 0,
+    /// Not wrong, and rare.
+    Notice = 1,
     /// Worth knowing in normal operation.
     Info = 2,
 }

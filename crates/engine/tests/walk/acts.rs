@@ -502,7 +502,7 @@ impl World {
             more.push_str("Allow: INVITE, ACK, BYE, UPDATE, INFO\r\n");
         }
         if dice.percent(40) {
-            more.push_str(*dice.one::<&str>(&[
+            more.push_str(dice.one::<&str>(&[
                 "Supported: timer, trickle-ice\r\n",
                 "Supported: timer, replaces\r\n",
             ]));
