@@ -8,6 +8,7 @@
 #   api       coturn, and the tests' packages from PyPI in a folder of their own
 #   demo      what `make demo` runs
 #   asterisk  Asterisk 22 in a folder of its own (scripts/asterisk.sh)
+#   packages  what makes the Debian package, and the folder that it is tried in
 #
 # Debian packages by root or sudo. RTC_JSON_NO_INSTALL=1 only tells what is missing, and fails when something is.
 set -euo pipefail
@@ -22,10 +23,11 @@ declare -A packages=(
 	[api]="coturn python3 python3-venv"
 	[demo]="iproute2 procps"
 	[asterisk]="debootstrap iproute2"
+	[packages]="debootstrap dpkg-dev binutils"
 )
 
 groups=("$@")
-if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test api demo asterisk); fi
+if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test api demo asterisk packages); fi
 for group in "${groups[@]}"; do [ -n "${packages[$group]:-}" ] || die "no group $group"; done
 wants() { local g; for g in "${groups[@]}"; do [ "$g" = "$1" ] && return 0; done; return 1; }
 
@@ -108,4 +110,14 @@ if wants asterisk; then
 		die "Asterisk 22 is missing"
 	fi
 	scripts/asterisk.sh get
+fi
+
+# the tests of the packages have no network: what they need is fetched here
+if wants packages; then
+	suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+	if [ -n "${RTC_JSON_NO_INSTALL:-}" ]; then
+		[ -x "$cache/kamailio-$suite/usr/sbin/kamailio" ] || die "the Kamailio of $suite in a folder of its own is missing"
+	fi
+	scripts/kamailio-root.sh "$suite" > /dev/null
+	packaging/cargo-tool.sh cargo-cyclonedx cyclonedx --version > /dev/null
 fi

@@ -382,6 +382,10 @@ pub struct Leg {
     pub takes_update: bool,
     /// Does it take Replaces (RFC 3891)?
     pub takes_replaces: bool,
+    /// Has it asserted who is at its end (RFC 3325)?
+    pub asserts: bool,
+    /// A transfer has failed, and the refresh that follows shows whether anybody is left there.
+    pub doubtful: bool,
     /// Candidates of the browser that could not be sent yet; an empty one is the end of them.
     pub candidates: Vec<String>,
     /// Next hop that the script chose.
@@ -628,6 +632,8 @@ impl Leg {
             trickle: None,
             takes_update: false,
             takes_replaces: false,
+            asserts: false,
+            doubtful: false,
             candidates: Vec::new(),
             next_hop: None,
             headers: String::new(),
