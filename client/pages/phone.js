@@ -1,12 +1,10 @@
 // The soft phone on index-custom.html: one call in the foreground, others on hold, and what rings meanwhile.
 import { Phone, shareMicrophone } from '../dist/full.js';
+import { serverAddress } from './address.js';
 import { askToNotify, microphone, notifyOutside, setUpSettings } from './devices.js';
 import { audioContext, meter, play, playKey } from './sounds.js';
 import { addToHistory, clearHistory, history, read, settings, write } from './store.js';
 import { advice, decimal, knows, moment, text } from './texts.js';
-
-/** Port of the server where the address of the page does not say. */
-const DEFAULT_PORT = 8444;
 
 const KEYS = { 1: '\u00a0', 2: 'ABC', 3: 'DEF', 4: 'GHI', 5: 'JKL', 6: 'MNO', 7: 'PQRS', 8: 'TUV', 9: 'WXYZ', '*': '', 0: '+', '#': '' };
 const KEY_NAMES = { '*': 'star', '#': 'hash' };
@@ -40,12 +38,6 @@ let quality;
 let measured;
 let endMeasuring;
 let notification;
-
-/** `ws` or `server` in the page's address: a whole address or only the port. */
-function serverAddress() {
-  const given = parameters.get('ws') ?? parameters.get('server') ?? `${DEFAULT_PORT}`;
-  return /^\d+$/.test(given) ? `wss://${location.hostname || '127.0.0.1'}:${given}/` : given;
-}
 
 /** Shows a text until the next one; `topic` lets only the same topic take it away again. */
 function notify(text, topic = 'call') {
@@ -126,7 +118,9 @@ function record(action) {
 /** What is known of the far side: the header fields that the server lets through, who forwarded, when one spoke last. */
 function showCaller() {
   const call = ringing ?? current;
-  const rows = Object.entries(call?.headers ?? {}).map(([name, value]) => [name.replace(/^X-/i, '').replaceAll('-', ' '), value]);
+  // (who asserts what identity is in the name and the number already)
+  const told = Object.entries(call?.headers ?? {}).filter(([name]) => !/^P-(Asserted|Preferred)-Identity$/i.test(name));
+  const rows = told.map(([name, value]) => [name.replace(/^X-/i, '').replaceAll('-', ' '), value]);
   if (call?.diversion) rows.unshift([text('forwardedBy'), call.diversion]);
   const earlier = call && recent().find(({ number }) => number === farSide(call).number);
   if (earlier) rows.push([text('lastSpoke'), moment(earlier.at)]);
@@ -415,7 +409,10 @@ function endText({ reason, code, error }) {
 
 function dial(event) {
   event.preventDefault();
-  if (!current) callNumber(element('dial').value.trim());
+  if (current) return;
+  callNumber(element('dial').value.trim());
+  // (the list of recent calls has it)
+  element('dial').value = '';
 }
 
 /** A call that has come to be: made here, one that rings, or one of the page before its reload. */

@@ -155,7 +155,9 @@ test('declined, missed and made calls are in the list, also after the page was l
   await c.fill('#dial', '5001');
   await c.keyboard.press('Enter');
   await a.waitForSelector('#incoming:not([hidden])');
-  await c.click('#hangup');
+  // the server ends it before anybody has answered
+  const { callId } = (await kamailio.rpcRows('rtc_json.calls')).find(({ direction }) => direction === 'in');
+  await kamailio.rpc('rtc_json.hangup', callId);
   await a.waitForSelector('#incoming', { state: 'hidden' });
   await until(async () => /Cleo Wang .* missed/.test(await a.textContent('#history button >> nth=0')), { what: 'a missed call is listed' });
   await accessible(a, 'history');
@@ -189,7 +191,8 @@ test('settings: microphone with its level, appearance, German', async () => {
 test('on a narrow screen', async () => {
   await c.setViewportSize({ width: 360, height: 740 });
   await accessible(c, 'narrow');
-  assert.equal(await c.evaluate(() => document.documentElement.scrollWidth), 360, 'nothing sticks out');
+  const [wide, seen] = await c.evaluate(({ scrollWidth, clientWidth } = document.documentElement) => [scrollWidth, clientWidth]);
+  assert.ok(wide <= seen, `something sticks out: ${wide} of ${seen} px`);
 });
 
 test('nothing went wrong that nobody saw', () => {
