@@ -108,6 +108,22 @@ int32_t rtc_json_http_request(rtc_json_str_t target,
                               rtc_json_str_t *out,
                               int32_t *close);
 
+// The directory's table is read: this, then [`rtc_json_directory_row`] for each row, then [`rtc_json_directory_end`]. Without the
+// last of them nothing is forgotten.
+void rtc_json_directory_begin(void);
+
+// A row of the directory's table. 0: taken, or passed over. -1: there is no room for it.
+//
+// # Safety
+// The strings must be readable for the length of the call.
+int32_t rtc_json_directory_row(rtc_json_str_t dn,
+                               rtc_json_str_t display_name,
+                               rtc_json_str_t genesys_agent,
+                               rtc_json_str_t skills);
+
+// The directory's table has been read to its end.
+void rtc_json_directory_end(void);
+
 // Every 100 ms, in one process.
 void rtc_json_tick(void);
 

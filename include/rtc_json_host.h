@@ -66,6 +66,8 @@ typedef struct rtc_json_host {
 	int32_t (*reply)(const rtc_json_reply_t *rep);
 	/* Asks the user table for the HA1 of a user (MD5, 32 hex digits). Writes it into `out` (at least 65 bytes, NUL-ended). */
 	rtc_json_ha1_result_t (*ha1)(rtc_json_str_t user, rtc_json_str_t realm, char *out, size_t out_len);
+	/* Writes an agent's skills, with commas between, into the directory's table. 0: written, or there is no table. */
+	int32_t (*directory_write)(rtc_json_str_t dn, rtc_json_str_t skills);
 	/* Runs event_route[rtc_json:call-ended]; $rtcj(call.*) reads the record through rtc_json_var. */
 	void (*call_ended)(void);
 } rtc_json_host_t;

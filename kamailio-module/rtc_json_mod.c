@@ -233,6 +233,7 @@ static const rtc_json_host_t host = {
 		.cancel = rtcj_cancel,
 		.reply = rtcj_reply,
 		.ha1 = rtcj_ha1,
+		.directory_write = rtcj_directory_write,
 		.call_ended = call_ended,
 };
 
@@ -344,6 +345,8 @@ static int mod_init(void)
 	if(params.register_mode.len == local.len && memcmp(params.register_mode.s, local.s, local.len) == 0
 			&& rtcj_db_init() < 0)
 		return -1;
+	if(rtcj_directory_init() < 0)
+		return -1;
 	if(rtcj_rpc_init() < 0 || rtcj_stats_init() < 0)
 		return -1;
 	if(faked_msg_init() < 0)
@@ -379,7 +382,7 @@ static int child_init(int rank)
 	}
 	if(rtcj_process_ready())
 		return 0; /* some processes come here twice */
-	if(rtcj_db_child_init() < 0)
+	if(rtcj_db_child_init() < 0 || rtcj_directory_child_init() < 0)
 		return -1;
 	if(rtc_json_child_init(rank) != 0) {
 		LM_ERR("cannot set up the core in this process\n");
@@ -448,6 +451,8 @@ static param_export_t mod_params[] = {
 	{"call_history", PARAM_INT, &params.call_history},
 	{"log_calls", PARAM_INT, &params.log_calls},
 	{"event_callback", PARAM_STR, &params.event_callback},
+	{"directory_url", PARAM_STR, &rtcj_directory_url},
+	{"directory_table", PARAM_STR, &rtcj_directory_table},
 	{"db_url", PARAM_STR, &rtcj_db_url},
 	{"subscriber_table", PARAM_STR, &rtcj_subscriber_table},
 	{"user_column", PARAM_STR, &rtcj_user_column},

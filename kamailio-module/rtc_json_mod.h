@@ -84,6 +84,17 @@ int rtcj_db_init(void);
 int rtcj_db_child_init(void);
 rtc_json_ha1_result_t rtcj_ha1(rtc_json_str_t user, rtc_json_str_t realm, char *out, size_t out_len);
 
+/* rtc_json_directory.c */
+
+extern str rtcj_directory_url;
+extern str rtcj_directory_table;
+
+int rtcj_directory_init(void);
+int rtcj_directory_child_init(void);
+/* Reads the table anew. Number of rows, or -1. */
+int rtcj_directory_load(void);
+int32_t rtcj_directory_write(rtc_json_str_t dn, rtc_json_str_t skills);
+
 /* rtc_json_rpc.c */
 
 int rtcj_rpc_init(void);

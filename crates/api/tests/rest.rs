@@ -3,7 +3,7 @@
 use rtc_json_api::calls::{CallView, PastCall};
 use rtc_json_api::directory::{Change, Status};
 use rtc_json_api::rest::{
-    handle, is_ours, AgentView, Config, Genesys, Health, NoRoom, Switch, TokenRefused,
+    handle, is_ours, AgentView, Config, Genesys, Health, NotChanged, Switch, TokenRefused,
 };
 use rtc_json_api::token::Claims;
 use serde_json::Value;
@@ -52,9 +52,9 @@ impl Switch for World {
         vec![agent()]
     }
 
-    fn change(&self, dn: &str, change: &Change) -> Result<Option<AgentView>, NoRoom> {
+    fn change(&self, dn: &str, change: &Change) -> Result<Option<AgentView>, NotChanged> {
         if !self.room {
-            return Err(NoRoom);
+            return Err(NotChanged::Full);
         }
         Ok(self.agent(dn).map(|before| AgentView {
             skills: change.skills.clone().unwrap_or_default(),

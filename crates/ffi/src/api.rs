@@ -5,11 +5,13 @@ use std::collections::HashMap;
 
 use rtc_json_api::calls::{CallView, PastCall};
 use rtc_json_api::directory::{Change, Entry, Status};
-use rtc_json_api::rest::{self, AgentView, Genesys, Health, NoRoom, Sent, Switch, TokenRefused};
+use rtc_json_api::rest::{
+    self, AgentView, Genesys, Health, NotChanged, Sent, Switch, TokenRefused,
+};
 use rtc_json_api::token::Claims;
 use rtc_json_engine::{Agent, Input, State};
-use rtc_json_store::NEVER;
 
+use crate::directory::entry_dn;
 use crate::runtime::Runtime;
 use crate::stats::Stat;
 
@@ -39,11 +41,6 @@ pub fn answer(runtime: &Runtime, raw: &[u8]) -> (*const u8, usize, bool) {
         *slot = bytes;
         (slot.as_ptr(), slot.len(), close)
     })
-}
-
-/// Key of an agent's entry in the directory.
-pub fn entry_key(dn: &str) -> Vec<u8> {
-    [b"d/", dn.as_bytes()].concat()
 }
 
 /// What an agent does, apart from being away of his own will.
@@ -109,14 +106,6 @@ fn calls_of(agent: &Agent, now: u64) -> impl Iterator<Item = CallView> + '_ {
         })
 }
 
-impl Runtime {
-    /// An agent's entry in the directory.
-    fn entry(&self, dn: &str) -> Option<Entry> {
-        let guard = self.arena.lock(&entry_key(dn)).ok()??;
-        postcard::from_bytes(guard.record()).ok()
-    }
-}
-
 impl Switch for Runtime {
     fn claims(&self, token: &str) -> Result<Claims, TokenRefused> {
         self.look_at_files();
@@ -135,20 +124,17 @@ impl Switch for Runtime {
     fn agents(&self) -> Vec<AgentView> {
         // in either order: of an agent and his entry, who comes first waits for the other
         let mut found: HashMap<String, (Option<Agent>, Option<Entry>)> = HashMap::new();
-        self.each_record(|key, record| match key.split_at_checked(2) {
-            Some((b"a/", _)) => {
+        self.each_record(|key, record| {
+            if key.starts_with(b"a/") {
                 if let Some(agent) = Self::read_agent(record).filter(|agent| !agent.is_unknown()) {
                     let dn = agent.dn.clone();
                     found.entry(dn).or_default().0 = Some(agent);
                 }
-            }
-            Some((b"d/", dn)) => {
-                if let (Ok(dn), Ok(entry)) = (std::str::from_utf8(dn), postcard::from_bytes(record))
-                {
+            } else if let Some(dn) = entry_dn(key) {
+                if let Ok(entry) = postcard::from_bytes(record) {
                     found.entry(dn.to_owned()).or_default().1 = Some(entry);
                 }
             }
-            _ => {}
         });
         found
             .into_iter()
@@ -156,22 +142,25 @@ impl Switch for Runtime {
             .collect()
     }
 
-    fn change(&self, dn: &str, change: &Change) -> Result<Option<AgentView>, NoRoom> {
+    fn change(&self, dn: &str, change: &Change) -> Result<Option<AgentView>, NotChanged> {
         let agent = self.look(dn).filter(|agent| !agent.is_unknown());
-        let key = entry_key(dn);
-        let guard = match agent.is_some() {
-            true => self.arena.lock_or_create(&key).map(Some),
-            false => self.arena.lock(&key),
-        };
-        let Some(mut guard) = guard.map_err(|_| NoRoom)? else {
+        let known = self.entry(dn);
+        if agent.is_none() && known.is_none() {
             return Ok(None);
-        };
-        let mut entry: Entry = postcard::from_bytes(guard.record()).unwrap_or_default();
-        if change.apply(&mut entry) {
-            let bytes = postcard::to_stdvec(&entry).map_err(|_| NoRoom)?;
-            guard.commit(&bytes, NEVER).map_err(|_| NoRoom)?;
         }
-        drop(guard);
+        let mut wanted = known.clone().unwrap_or_default();
+        change.apply(&mut wanted);
+        // the table first: what is told to be so has to be there after the next reload
+        if wanted.skills != known.unwrap_or_default().skills
+            && !self.host.directory_write(dn, &wanted.skills_text())
+        {
+            return Err(NotChanged::Directory);
+        }
+        let entry = self
+            .change_entry(dn, |entry| {
+                change.apply(entry);
+            })
+            .map_err(|_| NotChanged::Full)?;
         Ok(Some(view(dn, agent.as_ref(), Some(entry))))
     }
 

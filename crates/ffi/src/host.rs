@@ -91,6 +91,7 @@ impl Host {
             && table.cancel.is_some()
             && table.reply.is_some()
             && table.ha1.is_some()
+            && table.directory_write.is_some()
             && table.call_ended.is_some();
         whole.then_some(Host(*table))
     }
@@ -164,6 +165,14 @@ impl Host {
         self.0.reply.is_some_and(|answer| {
             // SAFETY: as in `log`; `raw` and all it lends live until the call returns
             unsafe { answer(&raw) >= 0 }
+        })
+    }
+
+    /// Writes an agent's skills into the directory's table, if there is one; false if it cannot be.
+    pub fn directory_write(&self, dn: &str, skills: &str) -> bool {
+        self.0.directory_write.is_some_and(|write| {
+            // SAFETY: as in `log`
+            unsafe { write(lend(dn), lend(skills)) >= 0 }
         })
     }
 

@@ -13,6 +13,7 @@
 
 mod api;
 mod current;
+mod directory;
 mod entropy;
 mod genesys;
 mod host;
@@ -388,6 +389,41 @@ pub unsafe extern "C" fn rtc_json_http_request(
         *close = i32::from(ends);
     }
     1
+}
+
+/// The directory's table is read: this, then [`rtc_json_directory_row`] for each row, then [`rtc_json_directory_end`]. Without the
+/// last of them nothing is forgotten.
+#[no_mangle]
+pub extern "C" fn rtc_json_directory_begin() {
+    guarded((), Runtime::directory_begin);
+}
+
+/// A row of the directory's table. 0: taken, or passed over. -1: there is no room for it.
+///
+/// # Safety
+/// The strings must be readable for the length of the call.
+#[no_mangle]
+pub unsafe extern "C" fn rtc_json_directory_row(
+    dn: rtc_json_str_t,
+    display_name: rtc_json_str_t,
+    genesys_agent: rtc_json_str_t,
+    skills: rtc_json_str_t,
+) -> i32 {
+    // SAFETY: the caller's promise
+    let [dn, name, agent, skills] =
+        [dn, display_name, genesys_agent, skills].map(|value| unsafe { text(value) });
+    guarded(-1, |runtime| {
+        match runtime.directory_row(dn, name, agent, skills) {
+            true => 0,
+            false => -1,
+        }
+    })
+}
+
+/// The directory's table has been read to its end.
+#[no_mangle]
+pub extern "C" fn rtc_json_directory_end() {
+    guarded((), Runtime::directory_end);
 }
 
 /// Every 100 ms, in one process.

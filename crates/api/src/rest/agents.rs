@@ -5,7 +5,7 @@ use crate::directory::{Change, Status};
 use crate::http::Response;
 use crate::token::Claims;
 
-use super::{cut, encode, limit, visible, Answer, Asked, NoRoom, Problem, JSON};
+use super::{cut, encode, limit, visible, Answer, Asked, NotChanged, Problem, JSON};
 
 const NO_AGENT: &str = "nothing is known of that DN";
 
@@ -71,7 +71,14 @@ impl Asked<'_> {
                     .header("Cache-Control", "no-store"))
             }
             Ok(None) => Err(Problem::new(404, NO_AGENT)),
-            Err(NoRoom) => Err(Problem::new(503, "the server is full").with("Retry-After", "60")),
+            Err(NotChanged::Full) => {
+                Err(Problem::new(503, "the server is full").with("Retry-After", "60"))
+            }
+            Err(NotChanged::Directory) => Err(Problem::new(
+                503,
+                "the directory cannot be written at the moment",
+            )
+            .with("Retry-After", "10")),
         }
     }
 }

@@ -39,8 +39,8 @@ pub trait Switch {
     /// Changes what is known of an agent. None if there is no such agent.
     ///
     /// # Errors
-    /// [`NoRoom`]
-    fn change(&self, dn: &str, change: &Change) -> Result<Option<AgentView>, NoRoom>;
+    /// [`NotChanged`]
+    fn change(&self, dn: &str, change: &Change) -> Result<Option<AgentView>, NotChanged>;
     /// Every call, in no order.
     fn calls(&self) -> Vec<CallView>;
     /// Ends a call; false if it is over already.
@@ -67,9 +67,14 @@ pub enum TokenRefused {
     Bad(String),
 }
 
-/// Something new does not fit into the arena.
+/// Why an agent is not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoRoom;
+pub enum NotChanged {
+    /// It does not fit into the arena.
+    Full,
+    /// The directory's table cannot be written.
+    Directory,
+}
 
 /// An agent as the API shows him.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
