@@ -137,7 +137,10 @@ impl Runtime {
         change(&mut probe);
         if let Ok(bytes) = postcard::to_stdvec(&probe) {
             if let Err(error) = guard.commit(&bytes, NEVER) {
-                self.host.log(Level::Error, &format!("genesys: what is known cannot be kept: {error}"));
+                self.host.log(
+                    Level::Error,
+                    &format!("genesys: what is known cannot be kept: {error}"),
+                );
             }
         }
     }
