@@ -70,10 +70,12 @@ demo: ## Kamailio with two agents and the page, until Ctrl-C
 demo-asterisk: ## the same with Asterisk 22 as registrar and media server and a stand-in for Genesys
 	@exec scripts/demo.sh --asterisk
 
-docs: ## write what is made from other files anew (the module's README) and check all of the documentation
-	@scripts/install-deps.sh test
+docs: ## write what is made from other files anew (the module's README, the JSON Schema) and check all of the documentation
+	@scripts/install-deps.sh build test
 	@echo "==> kamailio-module/README"
 	node scripts/module-readme.mjs > kamailio-module/README.new && mv kamailio-module/README.new kamailio-module/README
+	@echo "==> docs/schema/rtc-json.schema.json"
+	RTC_JSON_SCHEMA=write cargo test --quiet --locked -p rtc-json-protocol --test schema
 	@exec tests/run docs
 
 test: ## all tests
