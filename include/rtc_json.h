@@ -124,6 +124,9 @@ int32_t rtc_json_directory_row(rtc_json_str_t dn,
 // The directory's table has been read to its end.
 void rtc_json_directory_end(void);
 
+// Writes records of calls that wait for their table; every second, in one process.
+void rtc_json_records_write(void);
+
 // Every 100 ms, in one process.
 void rtc_json_tick(void);
 

@@ -234,6 +234,7 @@ static const rtc_json_host_t host = {
 		.reply = rtcj_reply,
 		.ha1 = rtcj_ha1,
 		.directory_write = rtcj_directory_write,
+		.record_write = rtcj_record_write,
 		.call_ended = call_ended,
 };
 
@@ -314,6 +315,7 @@ static int fill_config(rtc_json_config_t *c)
 	c->genesys_interval = params.genesys_interval;
 	c->call_history = params.call_history;
 	c->log_calls = params.log_calls;
+	c->write_calls = rtcj_records_url.len > 0;
 	return 0;
 }
 
@@ -345,7 +347,7 @@ static int mod_init(void)
 	if(params.register_mode.len == local.len && memcmp(params.register_mode.s, local.s, local.len) == 0
 			&& rtcj_db_init() < 0)
 		return -1;
-	if(rtcj_directory_init() < 0)
+	if(rtcj_directory_init() < 0 || rtcj_records_init() < 0)
 		return -1;
 	if(rtcj_rpc_init() < 0 || rtcj_stats_init() < 0)
 		return -1;
@@ -355,7 +357,7 @@ static int mod_init(void)
 	find_event_routes();
 	/* rtc_json.hangup sends SIP from an RPC process */
 	set_child_rpc_sip_mode();
-	if(register_basic_timers(1) < 0) {
+	if(register_basic_timers(1 + (rtcj_records_url.len > 0)) < 0) {
 		LM_ERR("cannot register the timer process\n");
 		return -1;
 	}
@@ -369,6 +371,13 @@ static void tick(unsigned int ticks, void *param)
 	rtc_json_tick();
 }
 
+static void records_tick(unsigned int ticks, void *param)
+{
+	(void)ticks;
+	(void)param;
+	rtc_json_records_write();
+}
+
 static int child_init(int rank)
 {
 	if(rank == PROC_INIT || rank == PROC_TCP_MAIN)
@@ -376,6 +385,10 @@ static int child_init(int rank)
 	if(rank == PROC_MAIN) {
 		if(fork_basic_utimer(PROC_TIMER, "RTC_JSON TIMER", 1, tick, NULL, TICK_USEC) < 0) {
 			LM_ERR("cannot start the timer process\n");
+			return -1;
+		}
+		if(rtcj_records_url.len > 0 && fork_basic_timer(PROC_TIMER, "RTC_JSON RECORDS", 1, records_tick, NULL, 1) < 0) {
+			LM_ERR("cannot start the process of the records\n");
 			return -1;
 		}
 		return 0;
@@ -453,6 +466,8 @@ static param_export_t mod_params[] = {
 	{"event_callback", PARAM_STR, &params.event_callback},
 	{"directory_url", PARAM_STR, &rtcj_directory_url},
 	{"directory_table", PARAM_STR, &rtcj_directory_table},
+	{"records_url", PARAM_STR, &rtcj_records_url},
+	{"records_table", PARAM_STR, &rtcj_records_table},
 	{"db_url", PARAM_STR, &rtcj_db_url},
 	{"subscriber_table", PARAM_STR, &rtcj_subscriber_table},
 	{"user_column", PARAM_STR, &rtcj_user_column},

@@ -95,6 +95,14 @@ int rtcj_directory_child_init(void);
 int rtcj_directory_load(void);
 int32_t rtcj_directory_write(rtc_json_str_t dn, rtc_json_str_t skills);
 
+/* rtc_json_records.c */
+
+extern str rtcj_records_url;
+extern str rtcj_records_table;
+
+int rtcj_records_init(void);
+int32_t rtcj_record_write(const rtc_json_call_record_t *record);
+
 /* rtc_json_rpc.c */
 
 int rtcj_rpc_init(void);

@@ -426,6 +426,12 @@ pub extern "C" fn rtc_json_directory_end() {
     guarded((), Runtime::directory_end);
 }
 
+/// Writes records of calls that wait for their table; every second, in one process.
+#[no_mangle]
+pub extern "C" fn rtc_json_records_write() {
+    guarded((), Runtime::write_records);
+}
+
 /// Every 100 ms, in one process.
 #[no_mangle]
 pub extern "C" fn rtc_json_tick() {

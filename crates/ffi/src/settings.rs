@@ -1,6 +1,7 @@
 //! Module parameters: checked once, at start, with an error that says what to write instead.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -391,6 +392,9 @@ impl Settings {
             records: Records {
                 keep: u64::try_from(history).unwrap_or_default(),
                 log: raw.log_calls != 0,
+                write: raw.write_calls != 0,
+                missed_at: AtomicU64::new(0),
+                told_at: AtomicU64::new(0),
             },
             arena_path,
             arena_size: u64::try_from(arena_size).unwrap_or_default() << 20,
