@@ -79,7 +79,7 @@ test-client: ## tests of the browser client alone
 test-sip: ## real Kamailio against SIPp
 	@exec tests/run sip
 
-test-e2e: ## real Kamailio, Asterisk and Chromium
+test-e2e: ## real Kamailio, Asterisk, Chromium and Firefox
 	@exec tests/run e2e
 
 test-versions: ## the same module on Kamailio 6.0 and 6.1 (installs them into folders of their own)
