@@ -96,7 +96,7 @@ test-sip: ## real Kamailio against SIPp
 test-api: ## real Kamailio and what stands beside the calls: the REST API, metrics, TURN with coturn
 	@exec tests/run api
 
-test-e2e: ## real Kamailio, Asterisk and Chromium
+test-e2e: ## real Kamailio, Asterisk, Chromium and Firefox
 	@exec tests/run e2e
 
 test-packages: ## the Debian package, installed into a Debian folder of its own and used there (as root)

@@ -5,6 +5,7 @@
  */
 #include <limits.h>
 #include <string.h>
+#include <strings.h>
 
 #include "core/dprint.h"
 #include "core/error.h"
@@ -147,16 +148,45 @@ int32_t rtcj_request(const rtc_json_request_t *req)
 	return 0;
 }
 
+/* The INVITE that went out from here, with a reference; NULL if there is none. Of a call between two agents of this Kamailio
+ * both ends have the same Call-ID and CSeq, stand in the same row of tm's table, and the one that came in may be found first. */
+static struct cell *outgoing_invite(str call_id, str cseq)
+{
+	struct cell *found = NULL, *t, *outgoing = NULL;
+	struct entry *row;
+
+	if(tmb.t_lookup_callid(&found, call_id, cseq) < 0)
+		return NULL;
+	if(is_local(found))
+		return found;
+	row = &tmb.get_table()->entries[found->hash_index];
+	lock(&row->mutex);
+	clist_foreach(row, t, next_c)
+	{
+		if(is_local(t) && is_invite(t) && t->callid.len == found->callid.len && t->cseq_n.len == found->cseq_n.len
+				&& memcmp(t->callid.s, found->callid.s, t->callid.len) == 0
+				&& strncasecmp(t->cseq_n.s, found->cseq_n.s, t->cseq_n.len) == 0) {
+			REF_UNSAFE(t);
+			outgoing = t;
+			break;
+		}
+	}
+	unlock(&row->mutex);
+	tmb.unref_cell(found);
+	return outgoing;
+}
+
 int32_t rtcj_cancel(rtc_json_str_t call_id, uint32_t cseq)
 {
 	current_t current = current_save();
 	struct cancel_info cancel;
-	struct cell *t = NULL;
+	struct cell *t;
 	str number;
 	int ret;
 
 	number.s = int2str(cseq, &number.len);
-	if(tmb.t_lookup_callid(&t, rtcj_to_str(call_id), number) < 0) {
+	t = outgoing_invite(rtcj_to_str(call_id), number);
+	if(t == NULL) {
 		current_restore(current);
 		return -1;
 	}

@@ -74,7 +74,7 @@ for port in "$page" "$wss" "$sip" ${asterisk:+"$asterisk_sip" "$genesys"}; do
 	! port_taken "$port" || die "port $port is in use: choose others with RTC_JSON_DEMO_PORTS"
 done
 
-mkdir -p "$dir/kamailio"
+mkdir -p "$dir/kamailio" "$dir/pages"
 scripts/certificate.sh run/certificate-demo "$host"
 
 defines=(
@@ -88,7 +88,9 @@ if [ -n "$asterisk" ]; then
 		--genesys "127.0.0.1:$genesys" > /dev/null
 	start genesys sipp -sf tests/sipp/uas-genesys.xml -i 127.0.0.1 -p "$genesys" -mi 127.0.0.1 -rtp_echo -nostdin -s 9000
 	wait_for genesys "${children[-1]}" "$genesys"
-	defines+=(-A "OUTBOUND_PROXY=\"sip:127.0.0.1:$asterisk_sip\"")
+	# JsSIP works beside, as the fall-back
+	node scripts/jssip-bundle.mjs "$dir/pages"
+	defines+=(-A WITH_JSSIP -A "OUTBOUND_PROXY=\"sip:127.0.0.1:$asterisk_sip\"")
 else
 	scripts/agents-db.sh "$dir/kamailio/kamailio.sqlite" "$realm" 5001:pw5001 5002:pw5002
 	node scripts/token.mjs --new-keys "$dir/jwt-keys.json"
@@ -103,7 +105,7 @@ start kamailio kamailio -f kamailio.cfg.example -DD -E -m 256 -Y "$dir/kamailio"
 	-L "$root/kamailio-module:$modules" "${defines[@]}"
 wait_for kamailio "${children[-1]}" "$wss"
 start page node scripts/serve.mjs --host "$host" --port "$page" --cert run/certificate-demo/cert.pem \
-	--key run/certificate-demo/key.pem client
+	--key run/certificate-demo/key.pem client "$dir/pages"
 wait_for page "${children[-1]}" "$page"
 
 cat << TEXT
@@ -113,7 +115,9 @@ cat << TEXT
   Log in as  5001 with password pw5001 in one, 5002 with password pw5002 in the other${token_hint:-}
   Call       the one from the other${asterisk:+; or from one alone:
              600 echo, 1003 rings for 2 s and then echo, 601 a tone, 486 busy, 700 conference,
-             9000 the contact centre (a stand-in for Genesys behind Asterisk)}
+             9000 the contact centre (a stand-in for Genesys behind Asterisk)
+  JsSIP      https://$host:$page/index-minimal.html?server=$wss as 5003; both side by side, measured:
+             https://$host:$page/compare.html?server=$wss}
   Logs       $dir/*.log
   Stop       Ctrl-C
 

@@ -4,7 +4,7 @@
 #   build     compiler, Rust, what the headers of Kamailio need
 #   kamailio  Kamailio and its modules
 #   client    Node and the client's packages
-#   test      SIPp, Chromium, the tests' packages
+#   test      SIPp, rtpengine, Chromium, Firefox, the tests' packages
 #   api       coturn, and the tests' packages from PyPI in a folder of their own
 #   demo      what `make demo` runs
 #   asterisk  Asterisk 22 in a folder of its own (scripts/asterisk.sh)
@@ -19,7 +19,7 @@ declare -A packages=(
 	[build]="gcc make libc6-dev libclang-dev dpkg-dev openssl ca-certificates"
 	[kamailio]="kamailio kamailio-websocket-modules kamailio-tls-modules kamailio-sqlite-modules kamailio-extra-modules kamailio-utils-modules netbase sqlite3 openssl"
 	[client]="ca-certificates"
-	[test]="sip-tester chromium iproute2 util-linux procps"
+	[test]="sip-tester rtpengine chromium firefox-esr iproute2 util-linux procps"
 	[api]="coturn python3 python3-venv"
 	[demo]="iproute2 procps"
 	[asterisk]="debootstrap iproute2"

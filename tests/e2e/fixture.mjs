@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { startAsterisk } from '../common/asterisk.mjs';
 import { clientDir, servePages, startBrowser } from '../common/browser.mjs';
 import { sleep, until } from '../common/cleanup.mjs';
+import { startFirefox } from '../common/firefox.mjs';
 import { startKamailio } from '../common/kamailio.mjs';
 import { freePort } from '../common/ports.mjs';
 
@@ -112,21 +113,26 @@ export async function openAgent(browser, pages, { dn, ...options }) {
 /**
  * Asterisk, Kamailio, a browser and pages that send tones: what most of these tests need.
  * @param {Record<string, number>} tones DN to hertz
- * @param {import('../common/kamailio.mjs').Options & { local?: boolean }} [options] of Kamailio; local: without Asterisk
+ * @param {import('../common/kamailio.mjs').Options & { local?: boolean, firefox?: string[] }} [options] of Kamailio; local: without
+ *   Asterisk; firefox: DNs whose pages are opened in Firefox, whose microphone hums the tone of the first; all others are in Chromium
  */
-export async function startBench(tones, { local = false, ...options } = {}) {
+export async function startBench(tones, { local = false, firefox = [], ...options } = {}) {
   const servers = local ? { kamailio: await startKamailio({ mode: 'local', workers: 4, ...options }) } : await startUpstream(options);
   const pages = await serveTestPages();
   const browser = await startBrowser();
+  const fox = firefox.length ? await startFirefox({ hertz: tones[firefox[0]] }) : undefined;
   const bench = {
     ...servers,
     browser,
+    fox,
     pages,
     /** @type {Record<string, Agent>} */
     agents: {},
 
     /** Opens a page and registers. */
-    open: (dn, more = {}) => openAgent(browser, pages, { dn, url: servers.kamailio.wssUrl, tone: tones[dn], ...more }),
+    open: (dn, more = {}) => (firefox.includes(dn)
+      ? openAgent(fox, pages, { dn, url: servers.kamailio.wssUrl, ...more })
+      : openAgent(browser, pages, { dn, url: servers.kamailio.wssUrl, tone: tones[dn], ...more })),
 
     /** All channels of Asterisk, and all calls of Kamailio, are gone. */
     async quiet(ms = 5000) {
@@ -146,12 +152,13 @@ export async function startBench(tones, { local = false, ...options } = {}) {
 
     /** Nothing went wrong that nobody saw. */
     clean() {
-      assert.deepEqual(browser.errors, []);
+      assert.deepEqual([...browser.errors, ...(fox?.errors ?? [])], []);
       assert.deepEqual(complaints(servers.kamailio), []);
     },
 
     async stop() {
       await browser.close();
+      await fox?.close();
       await pages.close();
       await servers.kamailio.stop();
       await servers.asterisk?.stop();

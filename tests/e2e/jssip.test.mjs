@@ -4,8 +4,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { bundleJssip } from '../../scripts/jssip-bundle.mjs';
 import { Agent, complaints, hears, note, openAgent, serveTestPages, startBrowser, startUpstream, until } from './fixture.mjs';
 
 /** @type {Awaited<ReturnType<typeof startUpstream>>} */
@@ -20,12 +19,8 @@ let sip;
 
 before(async () => {
   servers = await startUpstream({ defines: { WITH_JSSIP: true } });
-  // JsSIP comes as CommonJS modules, a page needs one script
   bundle = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-jssip-'));
-  await build({
-    stdin: { contents: "window.JsSIP = require('jssip')", resolveDir: fileURLToPath(new URL('..', import.meta.url)) },
-    bundle: true, minify: true, platform: 'browser', format: 'iife', outfile: path.join(bundle, 'jssip.bundle.js'), logLevel: 'error',
-  });
+  await bundleJssip(bundle);
   pages = await serveTestPages([bundle]);
   browser = await startBrowser();
   json = await openAgent(browser, pages, { dn: '5001', url: servers.kamailio.wssUrl });

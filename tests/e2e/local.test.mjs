@@ -80,6 +80,20 @@ test('two browsers of one DN answer in the same moment: one has the call, the ot
   await noCalls(caller);
 });
 
+test('the caller gives up: it rings no longer', async () => {
+  const [caller, callee] = [await open('5001'), await open('5002')];
+  // (several, so that it does not depend on the order in which the two ends of a call stand in a table)
+  for (const i of [0, 1, 2]) {
+    const made = await caller.run('call', '5002');
+    await callee.reaches(i, 'ringing');
+    await caller.reaches(made, 'ringing');
+    assert.equal((await caller.run('hangup', made)).reason, 'cancelled');
+    assert.equal((await callee.reaches(i, 'ended', 2000)).end.reason, 'cancelled');
+    await noCalls(caller);
+    await noCalls(callee);
+  }
+});
+
 test('nothing went wrong that nobody saw', () => {
   assert.deepEqual(browser.errors, []);
   assert.deepEqual(complaints(kamailio), []);

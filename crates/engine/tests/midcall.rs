@@ -23,11 +23,14 @@ fn moved(setup: &str) -> String {
 
 /// A call from the far side, answered and acknowledged; its id and our tag.
 fn answered(w: &mut World) -> (String, String) {
-    w.far_request(&invite(
-        1,
-        "",
-        &ANSWER.replace("a=setup:active", "a=setup:actpass"),
-    ));
+    answered_to(w, "")
+}
+
+/// The same with more header lines in the INVITE.
+fn answered_to(w: &mut World, more: &str) -> (String, String) {
+    let offer = ANSWER.replace("a=setup:active", "a=setup:actpass");
+    let head = format!("{more}Max-Forwards");
+    w.far_request(&invite(1, "", &offer).replacen("Max-Forwards", &head, 1));
     let tag = w.reply().to_tag;
     let call = w.frame(1)["payload"]["callId"]
         .as_str()
@@ -150,19 +153,7 @@ fn whether_anybody_is_left_after_a_transfer_that_failed_is_asked() {
         (486, "", server, true),
     ] {
         let mut w = registered();
-        let head = format!("{asserted}Allow: INVITE, UPDATE\r\nMax-Forwards");
-        let offer = ANSWER.replace("a=setup:active", "a=setup:actpass");
-        w.far_request(&invite(1, "", &offer).replacen("Max-Forwards", &head, 1));
-        let tag = w.reply().to_tag;
-        let call = w.frame(1)["payload"]["callId"]
-            .as_str()
-            .expect("a callId")
-            .to_owned();
-        let answer = OFFER.replace("a=setup:actpass", "a=setup:active");
-        w.send(1, "answer", json!({ "callId": call, "sdp": answer }), "a1");
-        w.far_request(&in_dialog("ACK", 1, &tag, ""));
-        w.frames(1);
-        w.replies();
+        let (call, tag) = answered_to(&mut w, &format!("{asserted}Allow: INVITE, UPDATE\r\n"));
         w.send(1, "transfer", json!({ "callId": call, "to": "1004" }), "t1");
         let refer = w.request();
         w.far_reply(&refer, 202, "far1", "", "");
