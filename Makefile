@@ -105,9 +105,13 @@ test-packages: ## the Debian package, installed into a Debian folder of its own 
 test-versions: ## the same module on Kamailio 6.0 and 6.1 (installs them into folders of their own)
 	@exec tests/run versions
 
-bench: ## benchmarks of the Rust core
+bench: ## benchmarks of the Rust core, and the API on a real Kamailio beside a fixed string
 	@echo "==> benchmarks"
 	cargo bench --workspace --locked
+	@$(MAKE) --no-print-directory module
+	@scripts/install-deps.sh test
+	@echo "==> the API, beside xhttp with a fixed string"
+	node tests/load/rest.mjs
 
 lint: ## format, clippy, C warnings, TypeScript: all without a warning
 	@echo "==> cargo fmt"
