@@ -12,7 +12,7 @@ MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help deps build core header module client install demo demo-asterisk \
-	size docs test test-docs test-unit test-client test-sip test-e2e test-versions bench lint clean
+	size docs test test-docs test-unit test-client test-sip test-e2e test-versions bench bench-client lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -88,6 +88,11 @@ test-versions: ## the same module on Kamailio 6.0 and 6.1 (installs them into fo
 bench: ## benchmarks of the Rust core
 	@echo "==> benchmarks"
 	cargo bench --workspace --locked
+
+bench-client: ## the client against JsSIP, as shipped and tuned, on the same servers: bytes, frames, heap, times
+	@scripts/install-deps.sh build kamailio client test asterisk
+	@$(MAKE) --no-print-directory build
+	@exec tests/run tests/bench/client.test.mjs
 
 lint: ## format, clippy, C warnings, TypeScript: all without a warning
 	@echo "==> cargo fmt"
