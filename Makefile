@@ -11,8 +11,8 @@ MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/
 # the places of what install-deps may just have installed
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help deps build core header module client install demo demo-asterisk \
-	size docs test test-docs test-unit test-client test-sip test-e2e test-versions bench bench-client lint clean
+.PHONY: help deps build core header module client install deb reproducible demo demo-asterisk \
+	size docs test test-docs test-unit test-client test-sip test-api test-e2e test-packages test-versions bench bench-client lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -22,10 +22,13 @@ deps: ## install what building, tests and demo need (Debian packages by root or 
 
 build: core module client ## all of it: Rust core, Kamailio module, browser client
 
+# no path of the building machine ends in the module: the same source gives the same bytes, wherever it is built
+REMAP := --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
+
 core: ## the Rust core: target/release/librtc_json.a
 	@scripts/install-deps.sh build
 	@echo "==> Rust core"
-	cargo build --release --locked
+	RUSTFLAGS="$$RUSTFLAGS $(REMAP)" cargo build --release --locked
 
 header: ## write include/rtc_json.h anew from crates/ffi
 	@echo "==> include/rtc_json.h"
@@ -52,20 +55,31 @@ install: ## put the built module where Kamailio finds it (honours DESTDIR, MODUL
 	@echo "==> $(DESTDIR)$(MODULE_DIR)/rtc_json.so"
 	install -D -m 644 kamailio-module/rtc_json.so "$(DESTDIR)$(MODULE_DIR)/rtc_json.so"
 
+deb: module ## a Debian package of the module: dist/*.deb
+	@scripts/install-deps.sh client packages
+	@echo "==> Debian package"
+	@scripts/deb.sh
+
+reproducible: ## build the module twice, in two places, and compare
+	@scripts/install-deps.sh build kamailio
+	@exec scripts/reproducible.sh
+
 demo: ## Kamailio with two agents and the page, until Ctrl-C
 	@exec scripts/demo.sh
 
 demo-asterisk: ## the same with Asterisk 22 as registrar and media server and a stand-in for Genesys
 	@exec scripts/demo.sh --asterisk
 
-docs: ## write what is made from other files anew (the module's README) and check all of the documentation
-	@scripts/install-deps.sh test
+docs: ## write what is made from other files anew (the module's README, the JSON Schema) and check all of the documentation
+	@scripts/install-deps.sh build test
 	@echo "==> kamailio-module/README"
 	node scripts/module-readme.mjs > kamailio-module/README.new && mv kamailio-module/README.new kamailio-module/README
+	@echo "==> docs/schema/rtc-json.schema.json"
+	RTC_JSON_SCHEMA=write cargo test --quiet --locked -p rtc-json-protocol --test schema
 	@exec tests/run docs
 
 test: ## all tests
-	@exec tests/run unit docs sip e2e
+	@exec tests/run unit docs sip api e2e packages
 
 test-docs: ## the documentation against the source, and the example configuration with each of its switches
 	@exec tests/run docs
@@ -79,8 +93,14 @@ test-client: ## tests of the browser client alone
 test-sip: ## real Kamailio against SIPp
 	@exec tests/run sip
 
+test-api: ## real Kamailio and what stands beside the calls: the REST API, metrics, TURN with coturn
+	@exec tests/run api
+
 test-e2e: ## real Kamailio, Asterisk, Chromium and Firefox
 	@exec tests/run e2e
+
+test-packages: ## the Debian package, installed into a Debian folder of its own and used there (as root)
+	@exec tests/run packages
 
 test-versions: ## the same module on Kamailio 6.0 and 6.1 (installs them into folders of their own)
 	@exec tests/run versions
@@ -111,6 +131,6 @@ clean: ## remove what was built (not what was installed)
 	@echo "==> clean"
 	cargo clean
 	-$(MAKE) --no-print-directory -C kamailio-module clean
-	rm -rf client/dist run dist
+	rm -rf client/dist dist run
 
 include packaging/packages.mk

@@ -96,6 +96,37 @@ void rtc_json_sip_reply(rtc_json_str_t handle,
                         int32_t code,
                         rtc_json_str_t message);
 
+// Answers an HTTP request: `message` is all of it, `target` what stands behind its method.
+//
+// 1: `*out` is the response, valid until the next call, and `*close` says whether the connection ends with it. 0: it is not for
+// the API.
+//
+// # Safety
+// The strings must be readable for the length of the call, `out` and `close` writable.
+int32_t rtc_json_http_request(rtc_json_str_t target,
+                              rtc_json_str_t message,
+                              rtc_json_str_t *out,
+                              int32_t *close);
+
+// The directory's table is read: this, then [`rtc_json_directory_row`] for each row, then [`rtc_json_directory_end`]. Without the
+// last of them nothing is forgotten.
+void rtc_json_directory_begin(void);
+
+// A row of the directory's table. 0: taken, or passed over. -1: there is no room for it.
+//
+// # Safety
+// The strings must be readable for the length of the call.
+int32_t rtc_json_directory_row(rtc_json_str_t dn,
+                               rtc_json_str_t display_name,
+                               rtc_json_str_t genesys_agent,
+                               rtc_json_str_t skills);
+
+// The directory's table has been read to its end.
+void rtc_json_directory_end(void);
+
+// Writes records of calls that wait for their table; every second, in one process.
+void rtc_json_records_write(void);
+
 // Every 100 ms, in one process.
 void rtc_json_tick(void);
 

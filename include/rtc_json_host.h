@@ -51,6 +51,25 @@ typedef enum rtc_json_ha1_result {
 	RTC_JSON_HA1_FAILED = 2   /* the database could not be asked */
 } rtc_json_ha1_result_t;
 
+/* A call that is over. */
+typedef struct rtc_json_call_record {
+	rtc_json_str_t call_id;
+	rtc_json_str_t sip_call_id;
+	rtc_json_str_t dn;
+	rtc_json_str_t direction; /* "in" or "out" */
+	rtc_json_str_t caller;
+	rtc_json_str_t callee;
+	rtc_json_str_t started;   /* RFC 3339, UTC */
+	rtc_json_str_t reason;
+	int64_t answered;         /* 0 or 1 */
+	int64_t duration;         /* seconds */
+	int64_t code;             /* SIP; 0: none */
+	int64_t cause;            /* Q.850; 0: none */
+	int64_t ring_after;       /* milliseconds; 0: never */
+	int64_t answer_after;     /* milliseconds; 0: never */
+	int64_t recorded;         /* 0 or 1 */
+} rtc_json_call_record_t;
+
 typedef struct rtc_json_host {
 	/* Writes one log line at a Kamailio level (L_ERR -1, L_WARN 0, L_NOTICE 1, L_INFO 2, L_DBG 3). */
 	void (*log)(int32_t level, rtc_json_str_t line);
@@ -66,6 +85,10 @@ typedef struct rtc_json_host {
 	int32_t (*reply)(const rtc_json_reply_t *rep);
 	/* Asks the user table for the HA1 of a user (MD5, 32 hex digits). Writes it into `out` (at least 65 bytes, NUL-ended). */
 	rtc_json_ha1_result_t (*ha1)(rtc_json_str_t user, rtc_json_str_t realm, char *out, size_t out_len);
+	/* Writes an agent's skills, with commas between, into the directory's table. 0: written, or there is no table. */
+	int32_t (*directory_write)(rtc_json_str_t dn, rtc_json_str_t skills);
+	/* Writes the record of a call into its table; one that is there already stays. Negative: it could not be. */
+	int32_t (*record_write)(const rtc_json_call_record_t *record);
 	/* Runs event_route[rtc_json:call-ended]; $rtcj(call.*) reads the record through rtc_json_var. */
 	void (*call_ended)(void);
 } rtc_json_host_t;
@@ -115,6 +138,15 @@ typedef struct rtc_json_config {
 	rtc_json_str_t jwt_issuer;
 	rtc_json_str_t jwt_audience;
 	int32_t jwt_leeway;               /* seconds */
+	rtc_json_str_t turn_uris;         /* STUN and TURN servers for browsers; empty: none */
+	rtc_json_str_t turn_secret;       /* shared with the TURN server, or "file:" and a path */
+	int32_t turn_ttl;                 /* seconds */
+	rtc_json_str_t api_origins;       /* origins whose pages may use the REST API; empty: none */
+	rtc_json_str_t genesys_uri;       /* SIP URI that is asked whether it is there; empty: none */
+	int32_t genesys_interval;         /* seconds */
+	int32_t call_history;             /* records of past calls that are kept */
+	int32_t log_calls;                /* a log line for each call that is over */
+	int32_t write_calls;              /* record_write is to be called */
 } rtc_json_config_t;
 
 #endif

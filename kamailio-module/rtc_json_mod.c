@@ -31,9 +31,11 @@ static struct params
 {
 	str outbound_proxy, register_mode, contact, domain, realm, codecs, dn_chars, over_limit, server_name, arena_path;
 	str dtmf_mode, trickle, conference_prefix, headers_in, headers_out, trusted_peers, jwt_keys, jwt_issuer, jwt_audience;
+	str turn_uris, turn_secret, api_origins, genesys_uri;
 	int arena_size, require_dtls, max_frame, max_calls_per_agent, max_sessions_per_agent;
 	int resume_grace, expires, ring_timeout, log_messages;
-	int session_expires, min_se, max_redirects, dtmf_duration, accept_refer, jwt_leeway;
+	int session_expires, min_se, max_redirects, dtmf_duration, accept_refer, jwt_leeway, turn_ttl;
+	int genesys_interval, call_history, log_calls;
 	str event_callback;
 } params = {
 	.register_mode = str_init("upstream"),
@@ -61,6 +63,9 @@ static struct params
 	.headers_in = str_init("X-Genesys-*,User-to-User,P-Asserted-Identity,Diversion"),
 	.headers_out = str_init("X-Genesys-*,User-to-User,Diversion"),
 	.jwt_leeway = 30,
+	.turn_ttl = 600,
+	.genesys_interval = 10,
+	.call_history = 1000,
 };
 /* clang-format on */
 
@@ -170,6 +175,13 @@ static int w_reject(sip_msg_t *msg, char *p_code, char *p_reason)
 	return ki_reject(msg, number, &reason);
 }
 
+static int w_api_handle(sip_msg_t *msg, char *p1, char *p2)
+{
+	(void)p1;
+	(void)p2;
+	return rtcj_http_handle(msg);
+}
+
 /* ---- $rtcj(name) ---- */
 
 static int pv_parse_name(pv_spec_p spec, str *in)
@@ -221,6 +233,8 @@ static const rtc_json_host_t host = {
 		.cancel = rtcj_cancel,
 		.reply = rtcj_reply,
 		.ha1 = rtcj_ha1,
+		.directory_write = rtcj_directory_write,
+		.record_write = rtcj_record_write,
 		.call_ended = call_ended,
 };
 
@@ -293,6 +307,15 @@ static int fill_config(rtc_json_config_t *c)
 	c->jwt_issuer = rtcj_from_str(&params.jwt_issuer);
 	c->jwt_audience = rtcj_from_str(&params.jwt_audience);
 	c->jwt_leeway = params.jwt_leeway;
+	c->turn_uris = rtcj_from_str(&params.turn_uris);
+	c->turn_secret = rtcj_from_str(&params.turn_secret);
+	c->turn_ttl = params.turn_ttl;
+	c->api_origins = rtcj_from_str(&params.api_origins);
+	c->genesys_uri = rtcj_from_str(&params.genesys_uri);
+	c->genesys_interval = params.genesys_interval;
+	c->call_history = params.call_history;
+	c->log_calls = params.log_calls;
+	c->write_calls = rtcj_records_url.len > 0;
 	return 0;
 }
 
@@ -324,6 +347,8 @@ static int mod_init(void)
 	if(params.register_mode.len == local.len && memcmp(params.register_mode.s, local.s, local.len) == 0
 			&& rtcj_db_init() < 0)
 		return -1;
+	if(rtcj_directory_init() < 0 || rtcj_records_init() < 0)
+		return -1;
 	if(rtcj_rpc_init() < 0 || rtcj_stats_init() < 0)
 		return -1;
 	if(faked_msg_init() < 0)
@@ -332,7 +357,7 @@ static int mod_init(void)
 	find_event_routes();
 	/* rtc_json.hangup sends SIP from an RPC process */
 	set_child_rpc_sip_mode();
-	if(register_basic_timers(1) < 0) {
+	if(register_basic_timers(1 + (rtcj_records_url.len > 0)) < 0) {
 		LM_ERR("cannot register the timer process\n");
 		return -1;
 	}
@@ -346,6 +371,13 @@ static void tick(unsigned int ticks, void *param)
 	rtc_json_tick();
 }
 
+static void records_tick(unsigned int ticks, void *param)
+{
+	(void)ticks;
+	(void)param;
+	rtc_json_records_write();
+}
+
 static int child_init(int rank)
 {
 	if(rank == PROC_INIT || rank == PROC_TCP_MAIN)
@@ -355,11 +387,15 @@ static int child_init(int rank)
 			LM_ERR("cannot start the timer process\n");
 			return -1;
 		}
+		if(rtcj_records_url.len > 0 && fork_basic_timer(PROC_TIMER, "RTC_JSON RECORDS", 1, records_tick, NULL, 1) < 0) {
+			LM_ERR("cannot start the process of the records\n");
+			return -1;
+		}
 		return 0;
 	}
 	if(rtcj_process_ready())
 		return 0; /* some processes come here twice */
-	if(rtcj_db_child_init() < 0)
+	if(rtcj_db_child_init() < 0 || rtcj_directory_child_init() < 0)
 		return -1;
 	if(rtc_json_child_init(rank) != 0) {
 		LM_ERR("cannot set up the core in this process\n");
@@ -380,6 +416,7 @@ static void mod_destroy(void)
 static cmd_export_t cmds[] = {
 	{"rtc_json_handle", (cmd_function)w_handle, 0, 0, 0, EVENT_ROUTE},
 	{"rtc_json_reject", (cmd_function)w_reject, 2, fixup_spve_all, fixup_free_spve_all, EVENT_ROUTE},
+	{"rtc_json_api_handle", (cmd_function)w_api_handle, 0, 0, 0, EVENT_ROUTE},
 	{0, 0, 0, 0, 0, 0}
 };
 
@@ -418,7 +455,19 @@ static param_export_t mod_params[] = {
 	{"jwt_issuer", PARAM_STR, &params.jwt_issuer},
 	{"jwt_audience", PARAM_STR, &params.jwt_audience},
 	{"jwt_leeway", PARAM_INT, &params.jwt_leeway},
+	{"turn_uris", PARAM_STR, &params.turn_uris},
+	{"turn_secret", PARAM_STR, &params.turn_secret},
+	{"turn_ttl", PARAM_INT, &params.turn_ttl},
+	{"api_origins", PARAM_STR, &params.api_origins},
+	{"genesys_uri", PARAM_STR, &params.genesys_uri},
+	{"genesys_interval", PARAM_INT, &params.genesys_interval},
+	{"call_history", PARAM_INT, &params.call_history},
+	{"log_calls", PARAM_INT, &params.log_calls},
 	{"event_callback", PARAM_STR, &params.event_callback},
+	{"directory_url", PARAM_STR, &rtcj_directory_url},
+	{"directory_table", PARAM_STR, &rtcj_directory_table},
+	{"records_url", PARAM_STR, &rtcj_records_url},
+	{"records_table", PARAM_STR, &rtcj_records_table},
 	{"db_url", PARAM_STR, &rtcj_db_url},
 	{"subscriber_table", PARAM_STR, &rtcj_subscriber_table},
 	{"user_column", PARAM_STR, &rtcj_user_column},
@@ -451,6 +500,8 @@ static sr_kemi_t kemi_exports[] = {
 		{SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
 	{str_init("rtc_json"), str_init("reject"), SR_KEMIP_INT, ki_reject,
 		{SR_KEMIP_INT, SR_KEMIP_STR, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
+	{str_init("rtc_json"), str_init("api_handle"), SR_KEMIP_INT, rtcj_http_handle,
+		{SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
 	{{0, 0}, {0, 0}, 0, NULL, {0, 0, 0, 0, 0, 0}}
 };
 /* clang-format on */

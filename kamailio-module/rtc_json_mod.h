@@ -66,6 +66,11 @@ int32_t rtcj_request(const rtc_json_request_t *req);
 int32_t rtcj_cancel(rtc_json_str_t call_id, uint32_t cseq);
 int32_t rtcj_reply(const rtc_json_reply_t *rep);
 
+/* rtc_json_http.c */
+
+/* rtc_json_api_handle(). 1: answered, -1: not for the API, the script goes on. */
+int rtcj_http_handle(sip_msg_t *msg);
+
 /* rtc_json_db.c */
 
 extern str rtcj_db_url;
@@ -78,6 +83,25 @@ extern int rtcj_use_domain;
 int rtcj_db_init(void);
 int rtcj_db_child_init(void);
 rtc_json_ha1_result_t rtcj_ha1(rtc_json_str_t user, rtc_json_str_t realm, char *out, size_t out_len);
+
+/* rtc_json_directory.c */
+
+extern str rtcj_directory_url;
+extern str rtcj_directory_table;
+
+int rtcj_directory_init(void);
+int rtcj_directory_child_init(void);
+/* Reads the table anew. Number of rows, or -1. */
+int rtcj_directory_load(void);
+int32_t rtcj_directory_write(rtc_json_str_t dn, rtc_json_str_t skills);
+
+/* rtc_json_records.c */
+
+extern str rtcj_records_url;
+extern str rtcj_records_table;
+
+int rtcj_records_init(void);
+int32_t rtcj_record_write(const rtc_json_call_record_t *record);
 
 /* rtc_json_rpc.c */
 

@@ -120,10 +120,29 @@ static void rpc_stats(rpc_t *rpc, void *ctx)
 		rpc->fault(ctx, 500, "Internal Error");
 }
 
+static void rpc_reload(rpc_t *rpc, void *ctx)
+{
+	void *row;
+	int n;
+
+	if(rtcj_directory_url.len == 0) {
+		rpc->fault(ctx, 400, "directory_url is not set");
+		return;
+	}
+	n = rtcj_directory_load();
+	if(n < 0) {
+		rpc->fault(ctx, 500, "The directory cannot be read");
+		return;
+	}
+	if(rpc->add(ctx, "{", &row) >= 0)
+		rpc->struct_add(row, "d", "agents", n);
+}
+
 static const char *agents_doc[] = {"List the agents that are registered, one row each. No parameters.", 0};
 static const char *agent_doc[] = {"Show one agent with its sessions and calls. Parameter: dn.", 0};
 static const char *calls_doc[] = {"List the calls, one row each. No parameters.", 0};
 static const char *hangup_doc[] = {"End a call on both sides. Parameter: callId, as rtc_json.calls shows it.", 0};
+static const char *reload_doc[] = {"Read the directory from its table anew. No parameters.", 0};
 static const char *stats_doc[] = {"Show the statistics of the module. No parameters.", 0};
 
 /* clang-format off */
@@ -132,6 +151,7 @@ static rpc_export_t commands[] = {
 	{"rtc_json.agent", rpc_agent, agent_doc, RPC_LIST},
 	{"rtc_json.calls", rpc_calls, calls_doc, RPC_LIST},
 	{"rtc_json.hangup", rpc_hangup, hangup_doc, 0},
+	{"rtc_json.reload", rpc_reload, reload_doc, 0},
 	{"rtc_json.stats", rpc_stats, stats_doc, 0},
 	{0, 0, 0, 0}
 };

@@ -1,6 +1,11 @@
-# What the module is made of, part of the Makefile.
+# What is handed out beside the Debian package, and what it is made of; part of the Makefile.
 
-.PHONY: licences sbom
+.PHONY: dist licences sbom
+
+dist: ## source release, npm package and bill of materials, with their checksums: dist/
+	@scripts/install-deps.sh build client
+	@echo "==> dist"
+	@packaging/dist.sh dist
 
 licences: ## licences, sources and bans of all crates, by cargo-deny and deny.toml
 	@packaging/cargo-tool.sh cargo-deny deny --workspace --locked check licenses bans sources

@@ -4,9 +4,11 @@
 #   build     compiler, Rust, what the headers of Kamailio need
 #   kamailio  Kamailio and its modules
 #   client    Node and the client's packages
-#   test      SIPp, Chromium, Firefox, the tests' packages
+#   test      SIPp, rtpengine, Chromium, Firefox, the tests' packages
+#   api       coturn, and the tests' packages from PyPI in a folder of their own
 #   demo      what `make demo` runs
 #   asterisk  Asterisk 22 in a folder of its own (scripts/asterisk.sh)
+#   packages  what makes the Debian package, and the folder that it is tried in
 #
 # Debian packages by root or sudo. RTC_JSON_NO_INSTALL=1 only tells what is missing, and fails when something is.
 set -euo pipefail
@@ -17,13 +19,15 @@ declare -A packages=(
 	[build]="gcc make libc6-dev libclang-dev dpkg-dev openssl ca-certificates"
 	[kamailio]="kamailio kamailio-websocket-modules kamailio-tls-modules kamailio-sqlite-modules kamailio-extra-modules kamailio-utils-modules netbase sqlite3 openssl"
 	[client]="ca-certificates"
-	[test]="sip-tester chromium firefox-esr iproute2 util-linux procps"
+	[test]="sip-tester rtpengine chromium firefox-esr iproute2 util-linux procps"
+	[api]="coturn python3 python3-venv"
 	[demo]="iproute2 procps"
 	[asterisk]="debootstrap iproute2"
+	[packages]="debootstrap dpkg-dev binutils"
 )
 
 groups=("$@")
-if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test demo asterisk); fi
+if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test api demo asterisk packages); fi
 for group in "${groups[@]}"; do [ -n "${packages[$group]:-}" ] || die "no group $group"; done
 wants() { local g; for g in "${groups[@]}"; do [ "$g" = "$1" ] && return 0; done; return 1; }
 
@@ -91,9 +95,29 @@ npm_packages() {
 if wants client || wants demo; then npm_packages client; fi
 if wants test; then npm_packages client; npm_packages tests; fi
 
+# what the tests have in Python, as the list of versions says; made anew when the list has changed
+if wants api && ! cmp -s tests/python/requirements.txt tests/python/.venv/.installed; then
+	if [ -n "${RTC_JSON_NO_INSTALL:-}" ]; then die "the Python packages of the tests are missing"; fi
+	say "installing the Python packages of the tests"
+	rm -rf tests/python/.venv
+	python3 -m venv tests/python/.venv
+	tests/python/.venv/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt >&2
+	cp tests/python/requirements.txt tests/python/.venv/.installed
+fi
+
 if wants asterisk; then
 	if [ -n "${RTC_JSON_NO_INSTALL:-}" ] && [ ! -x "$(scripts/asterisk.sh path)/usr/sbin/asterisk" ]; then
 		die "Asterisk 22 is missing"
 	fi
 	scripts/asterisk.sh get
+fi
+
+# the tests of the packages have no network: what they need is fetched here
+if wants packages; then
+	suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+	if [ -n "${RTC_JSON_NO_INSTALL:-}" ]; then
+		[ -x "$cache/kamailio-$suite/usr/sbin/kamailio" ] || die "the Kamailio of $suite in a folder of its own is missing"
+	fi
+	scripts/kamailio-root.sh "$suite" > /dev/null
+	packaging/cargo-tool.sh cargo-cyclonedx cyclonedx --version > /dev/null
 fi

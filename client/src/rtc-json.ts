@@ -242,7 +242,8 @@ export class Phone extends Emitter<PhoneEvents> {
       if (event <= this.session!.last) return;
       this.session!.last = event;
     }
-    if (id === this._registerId) return this._onRegister(type, payload);
+    // (also comes by itself, with fresh `iceServers`)
+    if (id === this._registerId || type === 'registered') return this._onRegister(type, payload);
 
     const failed = type === 'error';
     const value = failed ? new RtcJsonError(payload.message, { request: id, ...payload }) : payload;

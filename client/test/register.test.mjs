@@ -26,6 +26,21 @@ test('register sends one frame with the credentials and resolves with the outcom
   phone.close();
 });
 
+test('registered comes again with fresh credentials: the next connection uses them, and nothing else changes', async () => {
+  const { phone, socket } = await registered({}, { iceServers: [{ urls: ['turn:t'], username: 'u1', credential: 'c1' }] });
+  const states = [];
+  phone.on('state', (state) => states.push(state));
+  const open = phone.request('message', { to: '5002', text: 'hi' });
+  const fresh = [{ urls: ['turn:t'], username: 'u2', credential: 'c2' }];
+  const before = phone.session.resume;
+  socket.say('registered', { ...phone.registration, iceServers: fresh }, 'evt-3');
+  await settle();
+  assert.deepEqual([phone.call('1003').pc.config.iceServers, phone.session, states], [fresh, { resume: before, last: 3 }, []]);
+  socket.say('ack', {}, socket.find('message').id);
+  await open;
+  phone.close();
+});
+
 test('a refusal rejects with code and reason, closes, and can be tried again', async () => {
   const phone = newPhone();
   const promise = phone.register();

@@ -5,6 +5,7 @@ import net from 'node:net';
 import { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import WebSocket from 'ws';
+import { recordLog } from './record.mjs';
 
 /**
  * @typedef {{ type: string, payload: any, id: string }} Message
@@ -37,6 +38,7 @@ export class Client {
   constructor(ws, socket) {
     this.#ws = ws;
     this.#socket = socket;
+    recordLog(this.log);
     ws.on('message', (data, binary) => {
       const raw = binary ? data : data.toString();
       this.#remember('in', raw);

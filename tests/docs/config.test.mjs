@@ -6,12 +6,15 @@ import { checkConfig, example } from './support.mjs';
 /** Defined by Kamailio itself, by its version. */
 const byKamailio = /^KAMAILIO_\d/;
 /** Values for switches that are values, too. */
-const values = { ASTERISK_IP: '"192.0.2.20"', JWT_KEYS: '"/etc/kamailio/jwt-keys.json"' };
+const values = {
+  ASTERISK_IP: '"192.0.2.20"', JWT_KEYS: '"/etc/kamailio/jwt-keys.json"', TURN_URIS: '"turn:turn.example.org"',
+  DIRECTORY_URL: '"sqlite:///etc/kamailio/kamailio.sqlite"', RECORDS_URL: '"sqlite:///etc/kamailio/kamailio.sqlite"', API_ORIGINS: '"https://desk.example.org"', GENESYS_URI: '"sip:genesys.example.org"',
+};
 /** Switches that make sense with another one only. */
-const needs = { WITHOUT_TLS: ['WITH_PLAIN_WS'] };
+const needs = { WITHOUT_TLS: ['WITH_PLAIN_WS'], TURN_URIS: ['TURN_SECRET="file:/etc/kamailio/turn-secret"'] };
 
 const switches = [...new Set([...example.matchAll(/^#!ifn?def (\w+)/gm)].map((match) => match[1]))].filter((name) => !byKamailio.test(name));
-const define = (name) => [...(needs[name] ?? []), name in values ? `${name}=${values[name]}` : name];
+const define = (name) => [...(needs[name] ?? []), name.startsWith('WITH') ? name : `${name}=${values[name] ?? '"x"'}`];
 
 test('the example as it stands passes kamailio -c', () => {
   assert.ok(switches.length >= 6, switches.join());

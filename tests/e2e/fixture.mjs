@@ -250,7 +250,8 @@ const silentTone = 0.004;
 export const music = [523, 659, 784];
 
 /**
- * Fails unless what a call hears in the next two seconds has all of these tones and none of those.
+ * Fails unless what a call hears in two whole seconds has all of these tones and none of those. On a busy machine the sound of
+ * before, or a gap, may reach into the first two: there are three goes.
  * @param {[{ dn: string, run(name: string, ...args: any[]): Promise<any> }, number]} call agent and index of the call
  * @param {{ has?: number[], not?: number[] }} tones in hertz
  * @returns {Promise<string>} the figures
@@ -258,11 +259,14 @@ export const music = [523, 659, 784];
 export async function hearsTones([agent, index], { has = [], not = [] }) {
   // what was sent before stands in the jitter buffer
   await sleep(500);
-  const found = await agent.run('spectrum', index, [...has, ...not]);
-  const text = `${agent.dn} hears ${[...has, ...not].map((hertz, i) => `${hertz} Hz ${found[i].toFixed(4)}`).join(', ')}`;
-  has.forEach((hertz, i) => assert.ok(found[i] > heardTone, `no ${hertz} Hz: ${text}`));
-  not.forEach((hertz, i) => assert.ok(found[has.length + i] < silentTone, `${hertz} Hz: ${text}`));
-  return text;
+  const all = [...has, ...not];
+  let text;
+  for (let go = 0; go < 3; go += 1) {
+    const found = await agent.run('spectrum', index, all);
+    text = `${agent.dn} hears ${all.map((hertz, i) => `${hertz} Hz ${found[i].toFixed(4)}`).join(', ')}`;
+    if (found.every((level, i) => (i < has.length ? level > heardTone : level < silentTone))) return text;
+  }
+  return assert.fail(`not ${has.join(', ') || 'silence'} alone: ${text}`);
 }
 
 /** Payload formats of the audio section of an SDP, by name, in order. */

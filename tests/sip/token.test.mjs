@@ -62,7 +62,8 @@ async function refused(client, payload, code, reason) {
   assert.deepEqual([got.type, got.payload.code], ['registrationFailed', code], JSON.stringify(got));
   if (reason) assert.match(got.payload.reason, reason);
   assert.deepEqual(secrets.in(got.payload.reason), []);
-  assert.equal(await kamailio.stat('arena_records'), records, 'a record came of it');
+  // (those of connections that were closed before may go meanwhile)
+  assert.ok(await kamailio.stat('arena_records') <= records, 'a record came of it');
   assert.equal(await kamailio.stat('register_failed'), failed + 1);
 }
 
@@ -240,8 +241,9 @@ describe('local', () => {
     await refused(a, { token: token('5001', { key: pairs.rs.privateKey, header: { kid: 'rs' } }) }, 401, /no key/);
     assert.match(kamailio.log(), /jwt_keys: 2 keys in /);
     // what cannot be used changes nothing, and is told once by each process that has tokens to check
-    bench.expectLog(/jwt_keys: .* cannot be used: .*; the keys of before stay/);
-    const told = (reason) => kamailio.warnings().filter((line) => line.includes('jwt_keys') && reason.test(line)).length;
+    bench.expectLog(/jwt_keys: .* cannot be used: .*; what it held before stays/);
+    // (Kamailio may give an idle connection to another process)
+    const tellers = (reason) => kamailio.warnings().filter((line) => line.includes('jwt_keys') && reason.test(line)).map((line) => line.trim().split('(')[0]);
     for (const [keys, reason] of [
       [`{"keys":[${JSON.stringify(next)}`, /not a jwks/],
       [{ keys: [{ ...next, k: 'AAAA' }] }, /key 1: k is shorter than 32 bytes/],
@@ -255,7 +257,8 @@ describe('local', () => {
         await a.expect('register', { token: renewed }, 'registered');
         await a.expect('unregister', {}, 'unregistered');
       }
-      assert.equal(told(reason), 1, String(reason));
+      const told = tellers(reason);
+      assert.ok(told.length > 0 && told.length === new Set(told).size, `${reason}: processes ${told}`);
     }
     // renamed into place, as it should be done; another process finds it by itself
     write(`${file}.new`, allKeys());

@@ -25,6 +25,7 @@ fn config() -> Config {
         domain: "pbx.example".into(),
         realm: "asterisk".into(),
         server_name: "bench".into(),
+        ice: None,
         policy: Policy::parse("PCMU,telephone-event").expect("known codecs"),
         max_calls: 4,
         max_sessions: 4,

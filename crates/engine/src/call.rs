@@ -4,7 +4,7 @@ use rtc_json_protocol::{CallSnapshot, EndReason, ServerMessage, Timings};
 use rtc_json_sip::Dialog;
 
 use crate::io::{Counter, Handle, Output, SipRequest};
-use crate::model::{Call, Direction, InDialog, Owed, ServerTx, State};
+use crate::model::{Call, InDialog, Owed, ServerTx, State};
 use crate::step::{Failure, Step};
 
 /// 64*T1 (RFC 3261, section 17.1.1.2): how long a 200 waits for its ACK.
@@ -261,10 +261,7 @@ impl Step<'_> {
             .filter(|c| c.live() && c.session.is_none_or(|owner| owner == session))
             .map(|c| CallSnapshot {
                 call_id: c.id.clone(),
-                direction: match c.direction {
-                    Direction::Out => "out",
-                    Direction::In => "in",
-                },
+                direction: c.direction.as_str(),
                 state: match c.state {
                     State::Trying => "trying",
                     State::Ringing if c.leg.remote_sdp.is_empty() => "ringing",
@@ -272,14 +269,8 @@ impl Step<'_> {
                     State::Incoming => "incoming",
                     _ => "established",
                 },
-                from: match c.direction {
-                    Direction::Out => self.agent.dn.clone(),
-                    Direction::In => c.peer.clone(),
-                },
-                to: match c.direction {
-                    Direction::Out => c.peer.clone(),
-                    Direction::In => c.own.clone(),
-                },
+                from: c.parties(&self.agent.dn).0.to_owned(),
+                to: c.parties(&self.agent.dn).1.to_owned(),
                 display_name: c.peer_name.clone(),
                 sdp: Some(c.leg.remote_sdp.clone())
                     .filter(|s| !s.is_empty())

@@ -1,6 +1,10 @@
 //! What the operator chose; the same for every agent and every step.
 
+use std::fmt;
+use std::sync::Arc;
+
 use ipnet::IpNet;
+use rtc_json_protocol::IceServer;
 use rtc_json_sdp::Policy;
 
 /// Who decides whether a browser may register.
@@ -76,6 +80,21 @@ impl HeaderList {
     }
 }
 
+/// STUN and TURN servers for browsers.
+#[derive(Clone, Debug)]
+pub struct Ice {
+    /// Who knows them.
+    pub source: Arc<dyn IceSource>,
+    /// A session is given them anew after this time; 0 for never.
+    pub renew: u64,
+}
+
+/// Names STUN and TURN servers: the same for the same DN and time.
+pub trait IceSource: fmt::Debug + Send + Sync {
+    /// Those for a session of that DN, with credentials from now on (`unix_now`: milliseconds).
+    fn servers(&self, dn: &str, unix_now: u64) -> Vec<IceServer>;
+}
+
 /// Settings of the engine. Durations are milliseconds unless the name says otherwise.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -93,6 +112,8 @@ pub struct Config {
     pub realm: String,
     /// Name that `registered` gives as `server`.
     pub server_name: String,
+    /// STUN and TURN servers; none where browsers need none.
+    pub ice: Option<Ice>,
     /// Which codecs may pass, and whether DTLS-SRTP is demanded.
     pub policy: Policy,
     /// Live calls that one agent may have; beyond it an INVITE gets 486 and a `call` gets 503.

@@ -199,6 +199,8 @@ pub enum Purpose {
     InDialog,
     /// MESSAGE with a text of a browser.
     Text,
+    /// OPTIONS of the server's own. No agent's: nothing here sends one.
+    Probe,
 }
 
 /// Names a request of ours in its replies: a text that goes through tm and comes back.
@@ -221,6 +223,7 @@ impl fmt::Display for Handle {
             Purpose::Invite => 'i',
             Purpose::InDialog => 'd',
             Purpose::Text => 'm',
+            Purpose::Probe => 'o',
         };
         // a DN and a callId never hold a space
         write!(f, "{purpose} {} {} {}", self.cseq, self.dn, self.call)
@@ -236,6 +239,7 @@ impl Handle {
             "i" => Purpose::Invite,
             "d" => Purpose::InDialog,
             "m" => Purpose::Text,
+            "o" => Purpose::Probe,
             _ => return None,
         };
         let cseq = parts.next()?.parse().ok()?;
@@ -281,6 +285,8 @@ pub struct CallRecord {
     pub ring_after: u64,
     /// Milliseconds from the beginning to the answer; 0 for none.
     pub answer_after: u64,
+    /// Was it recorded, at least in part?
+    pub recorded: bool,
 }
 
 /// Counters that steps raise. The order is that of the statistics.

@@ -35,7 +35,7 @@ mod trickle;
 
 pub use browser::before_registration;
 pub use challenge::{Answer, Asked, Asking, Proof};
-pub use config::{Config, DtmfMode, HeaderList, OverLimit, RegisterMode, Trickle};
+pub use config::{Config, DtmfMode, HeaderList, Ice, IceSource, OverLimit, RegisterMode, Trickle};
 pub use io::{
     CallRecord, Counter, Handle, Input, Output, Purpose, SipReply, SipRequest, TableUnavailable,
 };

@@ -61,6 +61,8 @@ pub struct Session {
     pub expires: u32,
     /// When the registration ends unless the browser says something.
     pub expires_at: u64,
+    /// When it is given TURN credentials anew; 0 for never.
+    pub ice_renew_at: u64,
     /// Number of the next event (`evt-N`).
     pub next_event: u64,
     /// The last outcomes, in their order, and the requests that have none yet.
@@ -240,7 +242,30 @@ pub enum State {
     Terminating,
 }
 
+impl Direction {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Direction::Out => "out",
+            Direction::In => "in",
+        }
+    }
+}
+
 impl State {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Trying => "trying",
+            State::Ringing => "ringing",
+            State::Cancelling => "cancelling",
+            State::Incoming => "incoming",
+            State::Answering => "answering",
+            State::Established => "established",
+            State::Terminating => "terminating",
+        }
+    }
+
     /// Is the call alive for the browser?
     pub fn live(self) -> bool {
         !matches!(self, State::Cancelling | State::Terminating)
@@ -357,6 +382,10 @@ pub struct Leg {
     pub takes_update: bool,
     /// Does it take Replaces (RFC 3891)?
     pub takes_replaces: bool,
+    /// Has it asserted who is at its end (RFC 3325)?
+    pub asserts: bool,
+    /// A transfer has failed, and the refresh that follows shows whether anybody is left there.
+    pub doubtful: bool,
     /// Candidates of the browser that could not be sent yet; an empty one is the end of them.
     pub candidates: Vec<String>,
     /// Next hop that the script chose.
@@ -603,6 +632,8 @@ impl Leg {
             trickle: None,
             takes_update: false,
             takes_replaces: false,
+            asserts: false,
+            doubtful: false,
             candidates: Vec::new(),
             next_hop: None,
             headers: String::new(),
@@ -683,6 +714,14 @@ impl Call {
             started_unix: unix_now,
             deadline: 0,
             end: None,
+        }
+    }
+
+    /// Who calls whom, `dn` being the agent's number.
+    pub fn parties<'c>(&'c self, dn: &'c str) -> (&'c str, &'c str) {
+        match self.direction {
+            Direction::Out => (dn, &self.peer),
+            Direction::In => (&self.peer, &self.own),
         }
     }
 
@@ -772,6 +811,11 @@ impl Agent {
             && self.upstream.in_flight == 0
     }
 
+    /// Has nobody been let in yet? The record is that of a try.
+    pub fn is_unknown(&self) -> bool {
+        self.sessions.is_empty() && self.calls.is_empty()
+    }
+
     /// The session on a connection.
     pub fn session_on(&self, conn: i32) -> Option<usize> {
         self.sessions.iter().position(|s| s.conn == Some(conn))
@@ -789,13 +833,14 @@ impl Agent {
 
     /// When the next timer of this record runs out; `u64::MAX` for never.
     pub fn due(&self, resume_grace: u64) -> u64 {
-        let sessions = self.sessions.iter().map(|s| {
-            if s.attached() {
-                s.expires_at
-            } else {
-                s.detached_at + resume_grace
-            }
-        });
+        let sessions = self
+            .sessions
+            .iter()
+            .map(|s| match (s.attached(), s.ice_renew_at) {
+                (false, _) => s.detached_at + resume_grace,
+                (true, 0) => s.expires_at,
+                (true, renew_at) => s.expires_at.min(renew_at),
+            });
         let calls = self.calls.iter().map(Call::due);
         let pending = self.pending.iter().map(|p| p.deadline);
         // the next REGISTER goes out with the reply to the one under way

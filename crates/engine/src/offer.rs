@@ -262,6 +262,14 @@ impl Step<'_> {
         let _unread = self.agent.calls[call].leg.dialog.refresh(message);
         self.timer_answered(call, message);
         if open.sdp.is_empty() {
+            let doubtful = std::mem::take(&mut self.agent.calls[call].leg.doubtful);
+            let asterisk = message.header("Server").is_some_and(|name| {
+                name.get(..8)
+                    .is_some_and(|start| start.eq_ignore_ascii_case("asterisk"))
+            });
+            if doubtful && asterisk && message.header("P-Asserted-Identity").is_none() {
+                return self.hang_up(call, End::new(EndReason::NormalClearing), 480, None);
+            }
             return self.next_offer(call);
         }
         let answer = sdp_body(message)
@@ -681,6 +689,7 @@ impl Step<'_> {
             self.agent.calls[call].leg.takes_replaces =
                 crate::timer::has_option(message, "Supported", "replaces");
         }
+        self.agent.calls[call].leg.asserts |= message.header("P-Asserted-Identity").is_some();
     }
 
     /// Takes over the identity that a trusted far side asserts in the middle of a call; true if it is a new one.

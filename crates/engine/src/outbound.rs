@@ -20,6 +20,7 @@ impl Step<'_> {
         match handle.purpose {
             Purpose::Register => self.on_register_reply(handle.cseq, code, message),
             Purpose::InDialog => self.on_dialog_reply(&handle, code, message),
+            Purpose::Probe => {}
             Purpose::Text => self.on_text_reply(&handle, code, message),
             Purpose::Invite => match self
                 .agent

@@ -41,6 +41,7 @@ impl Step<'_> {
                     missed_from: 0,
                     expires: 0,
                     expires_at: 0,
+                    ice_renew_at: 0,
                     next_event: 1,
                     outcomes: Default::default(),
                     journal: Default::default(),
@@ -151,17 +152,38 @@ impl Step<'_> {
     }
 
     fn registered(&mut self, session: usize, id: &str) {
+        let message = self.registration(session);
+        self.note(session, id, &message);
+    }
+
+    /// What a browser has to know of its session, with TURN credentials from now on.
+    fn registration(&mut self, session: usize) -> ServerMessage {
+        let ice = self.config.ice.as_ref();
+        let renew = ice.map_or(0, |ice| ice.renew);
+        let s = &mut self.agent.sessions[session];
+        s.ice_renew_at = if renew == 0 { 0 } else { self.now + renew };
         let s = &self.agent.sessions[session];
-        let message = ServerMessage::Registered {
-            dn: self.agent.dn.clone(),
+        let dn = &self.agent.dn;
+        ServerMessage::Registered {
+            dn: dn.clone(),
             expires: s.expires,
             server: self.config.server_name.clone(),
             session: Secret::new(s.token.clone()),
             protocol: protocol::VERSION,
-            ice_servers: Vec::new(),
+            ice_servers: ice.map_or_else(Vec::new, |ice| ice.source.servers(dn, self.unix_now)),
             calls: self.snapshot(s.number),
-        };
-        self.note(session, id, &message);
+        }
+    }
+
+    /// TURN credentials of browsers that are there end before their sessions do: they are told new ones.
+    fn tick_ice(&mut self) {
+        for session in 0..self.agent.sessions.len() {
+            let s = &self.agent.sessions[session];
+            if s.attached() && s.ice_renew_at != 0 && s.ice_renew_at <= self.now {
+                let message = self.registration(session);
+                self.event(session, &message);
+            }
+        }
     }
 
     /// Every message shows that the browser is alive.
@@ -266,6 +288,7 @@ impl Step<'_> {
                 EndReason::SessionExpired,
             );
         }
+        self.tick_ice();
         let now = self.now;
         while let Some(index) = self.agent.pending.iter().position(|p| p.deadline <= now) {
             self.give_up(index, 408, "the registrar does not answer");

@@ -5,7 +5,7 @@ use rtc_json_protocol::{self as protocol, ServerMessage};
 
 use crate::config::Config;
 use crate::io::{CallRecord, Counter, Input, Output};
-use crate::model::{Agent, Call, Direction, Outcome};
+use crate::model::{Agent, Call, Outcome};
 
 /// Alphabet of ids and tags: 64 letters that need no escape in a SIP token or URI.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -225,18 +225,15 @@ impl Step<'_> {
 
     /// What is left of a call for its record.
     pub fn record(&self, call: &Call, end: &crate::call::End) -> CallRecord {
-        let (from, to) = match call.direction {
-            Direction::Out => (self.agent.dn.clone(), call.peer.clone()),
-            Direction::In => (call.peer.clone(), call.own.clone()),
-        };
+        let (from, to) = call.parties(&self.agent.dn);
         let since = |at: u64| at.saturating_sub(call.started_at);
         CallRecord {
             id: call.id.clone(),
             sip_call_id: call.leg.dialog.call_id.clone(),
             dn: self.agent.dn.clone(),
             direction: call.direction,
-            from,
-            to,
+            from: from.to_owned(),
+            to: to.to_owned(),
             reason: end.reason,
             code: end.code,
             cause: end.cause,
@@ -245,6 +242,7 @@ impl Step<'_> {
             answered: call.answered_at != 0,
             ring_after: since(call.ringing_at),
             answer_after: since(call.answered_at),
+            recorded: call.recording.is_some(),
         }
     }
 }

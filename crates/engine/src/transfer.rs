@@ -4,7 +4,7 @@ use rtc_json_protocol::{ConferenceState, EndReason, ServerMessage, TransferState
 use rtc_json_sip::{self as sip, Message};
 
 use crate::call::End;
-use crate::model::{Conference, InDialog, Moving, Outcome, ServerTx, State, Transfer};
+use crate::model::{Conference, InDialog, Moving, Outcome, ServerTx, State, Transfer, Want};
 use crate::step::{Failure, Step};
 
 /// How long a transfer may take until its final NOTIFY.
@@ -238,12 +238,27 @@ impl Step<'_> {
         let Some(transfer) = self.agent.calls[call].transfer.take() else {
             return;
         };
+        if code == 503 && transfer.conference.is_none() {
+            self.doubt(call);
+        }
         if let Some(conference) = transfer.conference {
             if self.agent.calls[call].moves.is_some() {
                 // its browser has gone on to the room: nobody talks to it any more
                 self.send_bye(call);
             }
             self.conference_step(&conference, &key, false);
+        }
+    }
+
+    /// Asterisk has put the other party off with its attempt to transfer it, the agent's channel is gone, and no BYE ever says
+    /// so: its 200 to a refresh names no identity any more. Where that was named before, and a 503 was the end of a transfer, the
+    /// refresh decides.
+    fn doubt(&mut self, call: usize) {
+        let c = &mut self.agent.calls[call];
+        if c.leg.asserts && c.leg.takes_update {
+            c.leg.doubtful = true;
+            c.wants.push_back(Want::Refresh);
+            self.next_offer(call);
         }
     }
 

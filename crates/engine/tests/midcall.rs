@@ -23,11 +23,14 @@ fn moved(setup: &str) -> String {
 
 /// A call from the far side, answered and acknowledged; its id and our tag.
 fn answered(w: &mut World) -> (String, String) {
-    w.far_request(&invite(
-        1,
-        "",
-        &ANSWER.replace("a=setup:active", "a=setup:actpass"),
-    ));
+    answered_to(w, "")
+}
+
+/// The same with more header lines in the INVITE.
+fn answered_to(w: &mut World, more: &str) -> (String, String) {
+    let offer = ANSWER.replace("a=setup:active", "a=setup:actpass");
+    let head = format!("{more}Max-Forwards");
+    w.far_request(&invite(1, "", &offer).replacen("Max-Forwards", &head, 1));
     let tag = w.reply().to_tag;
     let call = w.frame(1)["payload"]["callId"]
         .as_str()
@@ -136,6 +139,115 @@ fn a_notify_may_come_before_the_202() {
         w.far_reply(&refer, 202, "far1", "", "");
         assert!(w.frames(1).is_empty());
     }
+}
+
+#[test]
+fn whether_anybody_is_left_after_a_transfer_that_failed_is_asked() {
+    let asserted = "P-Asserted-Identity: <sip:1003@pbx.example>\r\n";
+    let server = "Server: Asterisk PBX 22\r\n";
+    for (code, identity, from, left) in [
+        (503, "", server, false),
+        (503, asserted, server, true),
+        // another one may well leave it out
+        (503, "", "Server: Other\r\n", true),
+        (486, "", server, true),
+    ] {
+        let mut w = registered();
+        let (call, tag) = answered_to(&mut w, &format!("{asserted}Allow: INVITE, UPDATE\r\n"));
+        w.send(1, "transfer", json!({ "callId": call, "to": "1004" }), "t1");
+        let refer = w.request();
+        w.far_reply(&refer, 202, "far1", "", "");
+        w.frames(1);
+        w.far_request(&notify(2, &tag, "terminated", &format!("{code} Whatever")));
+        assert_eq!(w.frame(1)["payload"]["state"], "failed");
+        if code == 503 {
+            let refresh = w.request();
+            assert_eq!((refresh.method, refresh.body.as_str()), ("UPDATE", ""));
+            w.far_reply(&refresh, 200, "far1", &[from, identity].concat(), "");
+        }
+        if left {
+            assert!(w.frames(1).is_empty() && w.requests().is_empty());
+        } else {
+            assert_eq!(w.frame(1)["type"], "callEnded");
+            assert_eq!(w.request().method, "BYE");
+        }
+    }
+}
+
+#[test]
+fn a_transfer_of_which_nothing_is_heard_fails_after_a_minute() {
+    let mut w = registered();
+    let (call, _) = answered(&mut w);
+    w.send(1, "transfer", json!({ "callId": call, "to": "1004" }), "t1");
+    let refer = w.request();
+    w.far_reply(&refer, 202, "far1", "", "");
+    w.frames(1);
+    w.wait(59_000);
+    assert!(w.frames(1).is_empty());
+    w.wait(1_000);
+    let failed = w.frame(1);
+    assert_eq!(
+        (&failed["payload"]["state"], &failed["payload"]["code"]),
+        (&json!("failed"), &json!(408))
+    );
+    // and the call can be sent elsewhere
+    w.send(1, "transfer", json!({ "callId": call, "to": "1005" }), "t2");
+    assert_eq!(w.request().method, "REFER");
+}
+
+#[test]
+fn an_offer_that_meets_another_six_times_is_given_up() {
+    let mut w = registered();
+    let (call, _) = answered(&mut w);
+    w.send(1, "hold", json!({ "callId": call, "hold": true }), "h1");
+    for _ in 0..7 {
+        let hold = w.request();
+        assert_eq!(hold.method, "INVITE");
+        assert!(w.frames(1).is_empty());
+        w.far_reply(&hold, 491, "far1", "", "");
+        w.wait(4_100);
+    }
+    assert!(w.requests().is_empty());
+    let refused = w.frame(1);
+    assert_eq!(
+        (&refused["id"], &refused["payload"]["code"]),
+        (&json!("h1"), &json!(491))
+    );
+    assert_eq!(refused["payload"]["retryable"], true);
+}
+
+#[test]
+fn a_refresh_that_is_too_short_for_the_far_side_comes_again_with_its_interval() {
+    let mut w = registered();
+    let (_, invite) = w.call(1, "c1");
+    let timer = format!("{SDP}Allow: INVITE, UPDATE\r\nSession-Expires: 120;refresher=uac\r\n");
+    w.far_reply(&invite, 200, "t1", &timer, ANSWER);
+    w.frames(1);
+    w.wait(60_000);
+    let refresh = w.request();
+    assert_eq!(refresh.method, "UPDATE");
+    w.far_reply(&refresh, 422, "t1", "Min-SE: 300\r\n", "");
+    let again = w.request();
+    assert_eq!(again.method, "UPDATE");
+    assert!(
+        again
+            .headers
+            .contains("Session-Expires: 300;refresher=uac\r\nMin-SE: 300\r\n"),
+        "{}",
+        again.headers
+    );
+    w.far_reply(
+        &again,
+        200,
+        "t1",
+        "Session-Expires: 300;refresher=uac\r\n",
+        "",
+    );
+    w.wait(149_000);
+    assert!(w.requests().is_empty());
+    w.wait(1_000);
+    assert_eq!(w.request().method, "UPDATE");
+    assert!(w.frames(1).is_empty());
 }
 
 #[test]

@@ -280,3 +280,66 @@ fn a_browser_that_leaves_while_it_registers_leaves_no_binding() {
     assert!(w.agent.is_empty());
     assert!(w.frames(1).is_empty() && w.frames(-1).is_empty());
 }
+
+#[derive(Debug)]
+struct Turn;
+
+impl rtc_json_engine::IceSource for Turn {
+    fn servers(&self, dn: &str, unix_now: u64) -> Vec<rtc_json_protocol::IceServer> {
+        vec![rtc_json_protocol::IceServer {
+            urls: vec!["turn:t".to_owned()],
+            username: Some(format!("{unix_now}:{dn}")),
+            credential: None,
+        }]
+    }
+}
+
+#[test]
+fn turn_credentials_are_renewed_for_browsers_that_are_there() {
+    let mut w = local();
+    w.config.ice = Some(rtc_json_engine::Ice {
+        source: std::sync::Arc::new(Turn),
+        renew: 60_000,
+    });
+    let credentials = |frame: &serde_json::Value| {
+        frame["payload"]["iceServers"][0]["username"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    let now = |w: &World| Some(format!("{}:5001", 1_700_000_000_000 + w.now));
+    w.send(
+        1,
+        "register",
+        json!({ "dn": "5001", "password": "secret" }),
+        "r1",
+    );
+    w.step(Input::Ha1 {
+        conn: 1,
+        found: Ok(Some(ha1(Algorithm::Md5, "5001", "rtc.local", "secret"))),
+    });
+    let first = w.frame(1);
+    assert_eq!(credentials(&first), now(&w));
+    w.wait(59_999);
+    assert!(w.frames(1).is_empty(), "not too early");
+    assert_eq!(w.agent.due(30_000), w.now + 1);
+    w.wait(1);
+    let second = w.frame(1);
+    assert_eq!(
+        (&second["type"], &second["id"]),
+        (&json!("registered"), &json!("evt-1"))
+    );
+    assert_eq!(credentials(&second), now(&w));
+    assert_eq!(second["payload"]["session"], first["payload"]["session"]);
+    // nobody is told while the browser is away, and it is as soon as it is back
+    w.step(Input::Closed { conn: 1 });
+    w.wait(29_000);
+    w.send(
+        2,
+        "register",
+        json!({ "dn": "5001", "resume": first["payload"]["session"] }),
+        "r2",
+    );
+    assert_eq!(credentials(&w.frame(2)), now(&w));
+    w.wait(60_000);
+    assert_eq!(credentials(&w.frame(2)), now(&w));
+}

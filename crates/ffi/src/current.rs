@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::hint::black_box;
 use std::net::IpAddr;
 
-use rtc_json_engine::{CallRecord, Direction};
+use rtc_json_engine::CallRecord;
 use rtc_json_protocol::{variable, Request};
 
 /// A message that stands open.
@@ -104,10 +104,7 @@ fn of_call(call: &CallRecord, field: &str) -> Option<String> {
         "id" => call.id.clone(),
         "sip_call_id" => call.sip_call_id.clone(),
         "dn" => call.dn.clone(),
-        "direction" => match call.direction {
-            Direction::In => "in".to_owned(),
-            Direction::Out => "out".to_owned(),
-        },
+        "direction" => call.direction.as_str().to_owned(),
         "from" => call.from.clone(),
         "to" => call.to.clone(),
         "reason" => call.reason.as_str().to_owned(),

@@ -15,10 +15,11 @@ mod raw {
 use std::ffi::c_void;
 
 pub use raw::{
-    rtc_json_config_t, rtc_json_host_t, rtc_json_reply_t, rtc_json_request_t, rtc_json_rpc_sink_t,
-    rtc_json_str_t,
+    rtc_json_call_record_t, rtc_json_config_t, rtc_json_host_t, rtc_json_reply_t,
+    rtc_json_request_t, rtc_json_rpc_sink_t, rtc_json_str_t,
 };
 
+use rtc_json_api::calls::{iso_time, PastCall};
 use rtc_json_engine::{SipReply, SipRequest};
 
 /// Kamailio's log levels (core/dprint.h).
@@ -28,6 +29,8 @@ pub enum Level {
     Error = -1,
     /// Something is odd.
     Warning = 0,
+    /// Not wrong, and rare.
+    Notice = 1,
     /// Worth knowing in normal operation.
     Info = 2,
 }
@@ -89,6 +92,8 @@ impl Host {
             && table.cancel.is_some()
             && table.reply.is_some()
             && table.ha1.is_some()
+            && table.directory_write.is_some()
+            && table.record_write.is_some()
             && table.call_ended.is_some();
         whole.then_some(Host(*table))
     }
@@ -162,6 +167,41 @@ impl Host {
         self.0.reply.is_some_and(|answer| {
             // SAFETY: as in `log`; `raw` and all it lends live until the call returns
             unsafe { answer(&raw) >= 0 }
+        })
+    }
+
+    /// Writes an agent's skills into the directory's table, if there is one; false if it cannot be.
+    pub fn directory_write(&self, dn: &str, skills: &str) -> bool {
+        self.0.directory_write.is_some_and(|write| {
+            // SAFETY: as in `log`
+            unsafe { write(lend(dn), lend(skills)) >= 0 }
+        })
+    }
+
+    /// Writes the record of a call into its table; false if it cannot be.
+    pub fn record_write(&self, call: &PastCall) -> bool {
+        let started = iso_time(call.started);
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let raw = rtc_json_call_record_t {
+            call_id: lend(&call.call_id),
+            sip_call_id: lend(&call.sip_call_id),
+            dn: lend(&call.dn),
+            direction: lend(call.direction()),
+            caller: lend(&call.from),
+            callee: lend(&call.to),
+            started: lend(&started),
+            reason: lend(&call.reason),
+            answered: call.answered.into(),
+            duration: number(call.duration),
+            code: call.code.into(),
+            cause: call.cause.into(),
+            ring_after: number(call.ring_after),
+            answer_after: number(call.answer_after),
+            recorded: call.recorded.into(),
+        };
+        self.0.record_write.is_some_and(|write| {
+            // SAFETY: as in `log`; `raw` and all it lends live until the call returns
+            unsafe { write(&raw) >= 0 }
         })
     }
 

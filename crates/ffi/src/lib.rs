@@ -7,17 +7,24 @@
 //! 2. Frames: [`rtc_json_frame_open`], then the script with [`rtc_json_frame_handle`] or [`rtc_json_frame_reject`], then
 //!    [`rtc_json_frame_close`]; [`rtc_json_ws_closed`] at the end of a connection.
 //! 3. SIP: [`rtc_json_sip_wanted`], [`rtc_json_sip_request`], [`rtc_json_sip_reply`].
-//! 4. [`rtc_json_tick`] ten times a second, in one process.
-//! 5. Any time: [`rtc_json_var`], the statistics, the RPC lists.
+//! 4. HTTP: [`rtc_json_http_request`].
+//! 5. [`rtc_json_tick`] ten times a second, in one process.
+//! 6. Any time: [`rtc_json_var`], the statistics, the RPC lists.
 
+mod api;
 mod current;
+mod directory;
 mod entropy;
+mod genesys;
 mod host;
+mod ice;
+mod records;
 mod rpc;
 mod runtime;
 mod settings;
 mod stats;
 mod tokens;
+mod watched;
 
 use std::ffi::c_char;
 use std::net::IpAddr;
@@ -139,12 +146,18 @@ unsafe fn start(host: &rtc_json_host_t, config: &rtc_json_config_t) -> Result<()
         config: settings.engine,
         limits: settings.limits,
         tokens: settings.tokens,
+        ice: settings.ice,
+        api: settings.api,
+        genesys: settings.genesys,
+        probed_at: AtomicU64::new(0),
+        records: settings.records,
         log_messages: settings.log_messages,
         arena,
         start: u64::from_le_bytes(start),
         ticks: AtomicU64::new(0),
     };
     runtime.recount();
+    runtime.forget_genesys();
     RUNTIME
         .set(runtime)
         .map_err(|_| "started twice in one process".to_owned())
@@ -347,6 +360,76 @@ pub unsafe extern "C" fn rtc_json_sip_reply(
         let message = Message::parse(raw).ok();
         runtime.sip_reply(handle, code, message.as_ref());
     });
+}
+
+/// Answers an HTTP request: `message` is all of it, `target` what stands behind its method.
+///
+/// 1: `*out` is the response, valid until the next call, and `*close` says whether the connection ends with it. 0: it is not for
+/// the API.
+///
+/// # Safety
+/// The strings must be readable for the length of the call, `out` and `close` writable.
+#[no_mangle]
+pub unsafe extern "C" fn rtc_json_http_request(
+    target: rtc_json_str_t,
+    message: rtc_json_str_t,
+    out: *mut rtc_json_str_t,
+    close: *mut i32,
+) -> i32 {
+    // SAFETY: the caller's promise
+    let (target, raw) = unsafe { (bytes(target), bytes(message)) };
+    if out.is_null() || close.is_null() || !rtc_json_api::rest::is_ours(target) {
+        return 0;
+    }
+    let fault = (api::FAULT.as_ptr(), api::FAULT.len(), true);
+    let (s, len, ends) = guarded(fault, |runtime| api::answer(runtime, raw));
+    // SAFETY: not null, and writable by the caller's promise
+    unsafe {
+        *out = rtc_json_str_t { s: s.cast(), len };
+        *close = i32::from(ends);
+    }
+    1
+}
+
+/// The directory's table is read: this, then [`rtc_json_directory_row`] for each row, then [`rtc_json_directory_end`]. Without the
+/// last of them nothing is forgotten.
+#[no_mangle]
+pub extern "C" fn rtc_json_directory_begin() {
+    guarded((), Runtime::directory_begin);
+}
+
+/// A row of the directory's table. 0: taken, or passed over. -1: there is no room for it.
+///
+/// # Safety
+/// The strings must be readable for the length of the call.
+#[no_mangle]
+pub unsafe extern "C" fn rtc_json_directory_row(
+    dn: rtc_json_str_t,
+    display_name: rtc_json_str_t,
+    genesys_agent: rtc_json_str_t,
+    skills: rtc_json_str_t,
+) -> i32 {
+    // SAFETY: the caller's promise
+    let [dn, name, agent, skills] =
+        [dn, display_name, genesys_agent, skills].map(|value| unsafe { text(value) });
+    guarded(-1, |runtime| {
+        match runtime.directory_row(dn, name, agent, skills) {
+            true => 0,
+            false => -1,
+        }
+    })
+}
+
+/// The directory's table has been read to its end.
+#[no_mangle]
+pub extern "C" fn rtc_json_directory_end() {
+    guarded((), Runtime::directory_end);
+}
+
+/// Writes records of calls that wait for their table; every second, in one process.
+#[no_mangle]
+pub extern "C" fn rtc_json_records_write() {
+    guarded((), Runtime::write_records);
 }
 
 /// Every 100 ms, in one process.

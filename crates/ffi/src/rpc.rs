@@ -1,6 +1,6 @@
 //! What the operator sees through RPC. No secret is among it.
 
-use rtc_json_engine::{Agent, Call, Direction, Input, State};
+use rtc_json_engine::{Agent, Call, Input};
 
 use crate::host::{Row, Sink};
 use crate::runtime::Runtime;
@@ -117,25 +117,8 @@ fn attached(agent: &Agent) -> u64 {
 fn show_call(row: &Row<'_>, agent: &Agent, call: &Call, now: u64) {
     row.text(c"callId", &call.id);
     row.text(c"dn", &agent.dn);
-    row.text(
-        c"direction",
-        match call.direction {
-            Direction::Out => "out",
-            Direction::In => "in",
-        },
-    );
-    row.text(
-        c"state",
-        match call.state {
-            State::Trying => "trying",
-            State::Ringing => "ringing",
-            State::Cancelling => "cancelling",
-            State::Incoming => "incoming",
-            State::Answering => "answering",
-            State::Established => "established",
-            State::Terminating => "terminating",
-        },
-    );
+    row.text(c"direction", call.direction.as_str());
+    row.text(c"state", call.state.as_str());
     row.text(c"peer", &call.peer);
     row.text(c"sipCallId", &call.leg.dialog.call_id);
     row.number(c"hold", call.hold.into());

@@ -7,7 +7,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use rtc_json_engine::{
     self as engine, Agent, Counter, Env, Handle, Input, Output, Purpose, ServerTx, SipReply,
@@ -18,7 +20,10 @@ use rtc_json_sip::Message;
 use rtc_json_store::{Arena, Error as StoreError, Guard};
 use serde::{Deserialize, Serialize};
 
+use crate::genesys;
 use crate::host::{Ha1Answer, Host, Level};
+use crate::ice::{IceServers, SharedSecret};
+use crate::records::Records;
 use crate::stats::Stat;
 use crate::tokens::Tokens;
 
@@ -32,6 +37,16 @@ pub struct Runtime {
     pub limits: Limits,
     /// Checks tokens, if they are taken.
     pub tokens: Option<Tokens>,
+    /// The STUN and TURN servers of `config`.
+    pub ice: Option<Arc<IceServers>>,
+    /// The API.
+    pub api: rtc_json_api::rest::Config,
+    /// The contact centre.
+    pub genesys: Option<genesys::Target>,
+    /// When it was last asked; of this process.
+    pub probed_at: AtomicU64,
+    /// Records of calls.
+    pub records: Records,
     /// Log each message?
     pub log_messages: bool,
     /// The records.
@@ -92,7 +107,8 @@ impl Runtime {
         clock(libc::CLOCK_BOOTTIME)
     }
 
-    fn unix_now() -> u64 {
+    /// Unix time in milliseconds.
+    pub fn unix_now() -> u64 {
         clock(libc::CLOCK_REALTIME)
     }
 
@@ -240,23 +256,33 @@ impl Runtime {
         let guard = self.arena.lock(&agent_key(dn)).ok()??;
         let record = guard.record().to_vec();
         drop(guard);
-        let stored = postcard::from_bytes::<Stored>(&record).ok()?;
-        Some(stored.agent)
+        Self::read_agent(&record)
     }
 
     /// Shows every agent.
     pub fn each_agent(&self, mut show: impl FnMut(&Agent)) {
-        let listed = self.arena.for_each(|key, record| {
+        self.each_record(|key, record| {
             if key.starts_with(b"a/") {
-                if let Ok(stored) = postcard::from_bytes::<Stored>(record) {
-                    show(&stored.agent);
+                if let Some(agent) = Self::read_agent(record) {
+                    show(&agent);
                 }
             }
         });
+    }
+
+    /// Shows every record of the arena.
+    pub fn each_record(&self, show: impl FnMut(&[u8], &[u8])) {
+        let listed = self.arena.for_each(show);
         self.listed(listed);
     }
 
-    fn listed(&self, listed: Result<(), StoreError>) {
+    /// The agent in a record.
+    pub fn read_agent(record: &[u8]) -> Option<Agent> {
+        Some(postcard::from_bytes::<Stored>(record).ok()?.agent)
+    }
+
+    /// Notes that records could not be listed.
+    pub fn listed(&self, listed: Result<(), StoreError>) {
         if let Err(error) = listed {
             self.host
                 .log(Level::Error, &format!("records cannot be listed: {error}"));
@@ -319,9 +345,10 @@ impl Runtime {
                     };
                     next.push_back((dn.to_owned(), Input::Ha1 { conn, found }));
                 }
-                Output::CallEnded(record) => crate::current::with_call(*record, || {
-                    self.host.call_ended();
-                }),
+                Output::CallEnded(record) => {
+                    self.keep_record(&record);
+                    crate::current::with_call(*record, || self.host.call_ended());
+                }
                 Output::Count(counter) => self.count(Stat::from(counter)),
             }
         }
@@ -329,12 +356,50 @@ impl Runtime {
 
     // ---- frames
 
+    /// Reads files anew that have changed.
+    pub fn look_at_files(&self) {
+        let now = Self::now();
+        if let Some(tokens) = &self.tokens {
+            let seen = tokens.keys.look(now);
+            let seen = seen.map(|seen| seen.map(|keys| format!("{} keys", keys.len())));
+            self.log_seen("jwt_keys", tokens.keys.file(), seen);
+        }
+        let secret = self.ice.as_ref().and_then(|ice| ice.secret.as_ref());
+        if let Some(SharedSecret::File(file)) = secret {
+            let seen = file.look(now);
+            let seen = seen.map(|seen| seen.map(|_| "a secret".to_owned()));
+            self.log_seen("turn_secret", file.file(), seen);
+        }
+    }
+
+    fn log_seen<E: std::error::Error>(
+        &self,
+        parameter: &str,
+        file: &Path,
+        seen: Option<Result<String, E>>,
+    ) {
+        let file = file.display();
+        match seen {
+            None => {}
+            Some(Ok(what)) => self
+                .host
+                .log(Level::Info, &format!("{parameter}: {what} in {file}")),
+            Some(Err(problem)) => self.host.log(
+                Level::Error,
+                &format!(
+                    "{parameter}: {file} cannot be used: {problem}; what it held before stays"
+                ),
+            ),
+        }
+    }
+
     /// Handles a parsed message of a browser.
     pub fn message(&self, conn: i32, addr: Option<IpAddr>, request: Request, event: Event) {
         let id = request.id.clone();
         let mut token = None;
         let (dn, is_register) = match &request.message {
             protocol::ClientMessage::Register(register) => {
+                self.look_at_files();
                 token = match self.verdict(register, &event) {
                     Ok(verdict) => verdict,
                     Err((code, reason)) => return self.not_registered(conn, &id, code, reason),
@@ -414,21 +479,12 @@ impl Runtime {
         let Some(tokens) = &self.tokens else {
             return Err((501, "tokens are not configured".to_owned()));
         };
-        let file = tokens.file().display();
-        match tokens.look(Self::now()) {
-            None => {}
-            Some(Ok(count)) => self
-                .host
-                .log(Level::Info, &format!("jwt_keys: {count} keys in {file}")),
-            Some(Err(problem)) => self.host.log(
-                Level::Error,
-                &format!("jwt_keys: {file} cannot be used: {problem}; the keys of before stay"),
-            ),
-        }
         match tokens.verdict(token, &self.limits, Self::unix_now()) {
             // a session that is resumed needs no token; if there is none, the engine has the reason
-            Err(reason) if register.resume.is_none() || register.dn.is_none() => Err((401, reason)),
-            verdict => Ok(Some(verdict)),
+            Err((401, reason)) if register.resume.is_some() && register.dn.is_some() => {
+                Ok(Some(Err(reason)))
+            }
+            verdict => verdict.map(|dn| Some(Ok(dn))),
         }
     }
 
@@ -617,6 +673,9 @@ impl Runtime {
 
     /// Handles a reply to a request of ours.
     pub fn sip_reply(&self, handle: Handle, code: u16, message: Option<&Message<'_>>) {
+        if handle.purpose == Purpose::Probe {
+            return self.probe_answered(handle.cseq, code, message.is_some());
+        }
         let dn = handle.dn.clone();
         let again = handle.clone();
         let input = Input::SipReply {
@@ -651,11 +710,13 @@ impl Runtime {
 
     /// Steps every agent whose time has come.
     pub fn tick(&self) {
+        self.look_at_files();
         let mut due = Vec::new();
         self.arena.due(Self::now(), &mut due);
         if self.ticks.fetch_add(1, Ordering::Relaxed) % RECLAIM_EVERY == 0 {
             self.arena.reclaim();
         }
+        self.probe_genesys();
         for key in due {
             if let Some(dn) = key
                 .strip_prefix(b"a/")
@@ -674,8 +735,9 @@ impl Runtime {
         let listed = self.arena.for_each(|key, record| {
             if let Some(dn) = key.strip_prefix(b"a/") {
                 agents.push(String::from_utf8_lossy(dn).into_owned());
-            } else if postcard::from_bytes::<Connection>(record)
-                .map_or(true, |c| c.start != self.start)
+            } else if key.starts_with(b"c/")
+                && postcard::from_bytes::<Connection>(record)
+                    .map_or(true, |c| c.start != self.start)
             {
                 connections.push(key.to_vec());
             }
@@ -693,6 +755,7 @@ impl Runtime {
         for dn in agents {
             let _gone = self.drive(&dn, Input::Tick, false);
         }
+        self.forget_old_records();
     }
 
     /// Counts agents, sessions and calls anew: the gauges of a process that was killed may be off.
@@ -727,7 +790,8 @@ impl Runtime {
         );
     }
 
-    fn short_of_space(&self) -> bool {
+    /// Is what is left for calls that run?
+    pub fn short_of_space(&self) -> bool {
         let usage = self.arena.usage();
         usage.free_bytes * RESERVE < usage.capacity
     }
@@ -779,7 +843,8 @@ fn failure(request: &str, code: u16, message: &str, details: &str) -> ServerMess
     }
 }
 
-fn agent_key(dn: &str) -> Vec<u8> {
+/// Key of an agent.
+pub fn agent_key(dn: &str) -> Vec<u8> {
     [b"a/", dn.as_bytes()].concat()
 }
 

@@ -1,16 +1,24 @@
 //! Module parameters: checked once, at start, with an error that says what to write instead.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use rtc_json_api::rest;
 use rtc_json_api::token::Rules;
-use rtc_json_engine::{Config, DtmfMode, HeaderList, OverLimit, RegisterMode, Trickle};
+use rtc_json_api::turn::{self, BadSecret, TurnSecret};
+use rtc_json_engine::{Config, DtmfMode, HeaderList, Ice, OverLimit, RegisterMode, Trickle};
 use rtc_json_protocol::Limits;
 use rtc_json_sdp::Policy;
 use rtc_json_sip::{valid_host_port, Uri};
 
+use crate::genesys;
 use crate::host::{rtc_json_config_t, text};
+use crate::ice::{IceServers, SharedSecret};
+use crate::records::Records;
 use crate::tokens::{BadKeys, Tokens};
+use crate::watched::BadFile;
 
 /// A parameter that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +78,24 @@ pub enum BadSetting {
         /// What is wrong with it.
         problem: BadKeys,
     },
+    /// A secret, which is not shown.
+    #[error("{name}: {problem}")]
+    Secret {
+        /// Parameter.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: BadSecret,
+    },
+    /// The file with the TURN server's secret.
+    #[error(
+        "turn_secret: {file} cannot be used: {problem}; write file: and the path of a file with the secret alone"
+    )]
+    TurnSecret {
+        /// Its path.
+        file: String,
+        /// What is wrong with it.
+        problem: BadFile<BadSecret>,
+    },
 }
 
 /// All parameters, checked.
@@ -80,6 +106,14 @@ pub struct Settings {
     pub limits: Limits,
     /// Checks tokens, if they are taken.
     pub tokens: Option<Tokens>,
+    /// STUN and TURN servers, as in `engine`.
+    pub ice: Option<Arc<IceServers>>,
+    /// For the REST API.
+    pub api: rest::Config,
+    /// The contact centre, if one is to be watched.
+    pub genesys: Option<genesys::Target>,
+    /// What becomes of records of calls.
+    pub records: Records,
     /// Where the arena lies.
     pub arena_path: PathBuf,
     /// Its size in bytes.
@@ -291,6 +325,26 @@ impl Settings {
             leeway: u64::try_from(leeway).unwrap_or_default(),
         };
         let tokens = key_file(read(raw.jwt_keys), rules)?;
+        let turn_ttl = range("turn_ttl", raw.turn_ttl.into(), 30, 86_400, "seconds")?;
+        let ice = ice_servers(&read(raw.turn_uris), &read(raw.turn_secret), turn_ttl)?;
+        let api = rest::Config {
+            origins: origins(&read(raw.api_origins))?,
+        };
+        let interval = range(
+            "genesys_interval",
+            raw.genesys_interval.into(),
+            1,
+            3600,
+            "seconds",
+        )?;
+        let genesys = genesys_target(read(raw.genesys_uri), interval)?;
+        let history = range(
+            "call_history",
+            raw.call_history.into(),
+            0,
+            1_000_000,
+            "calls",
+        )?;
         let ring = range("ring_timeout", raw.ring_timeout.into(), 5, 3600, "seconds")?;
         let unsigned = |n: i64| usize::try_from(n).unwrap_or_default();
         let seconds = |n: i64| u64::try_from(n).unwrap_or_default() * 1000;
@@ -303,6 +357,11 @@ impl Settings {
                 domain,
                 realm,
                 server_name: read(raw.server_name),
+                ice: ice.clone().map(|source| Ice {
+                    // in good time: what is renewed now has to last for calls that begin just before the next time
+                    renew: source.secret.as_ref().map_or(0, |_| source.ttl * 1000 / 2),
+                    source,
+                }),
                 policy,
                 max_calls: unsigned(max_calls),
                 max_sessions: unsigned(max_sessions),
@@ -327,6 +386,16 @@ impl Settings {
                 dn_extra,
             },
             tokens,
+            ice,
+            api,
+            genesys,
+            records: Records {
+                keep: u64::try_from(history).unwrap_or_default(),
+                log: raw.log_calls != 0,
+                write: raw.write_calls != 0,
+                missed_at: AtomicU64::new(0),
+                told_at: AtomicU64::new(0),
+            },
             arena_path,
             arena_size: u64::try_from(arena_size).unwrap_or_default() << 20,
             log_messages: raw.log_messages != 0,
@@ -424,6 +493,120 @@ fn key_file(file: String, rules: Rules) -> Result<Option<Tokens>, BadSetting> {
         Ok(tokens) => Ok(Some(tokens)),
         Err(problem) => Err(BadSetting::Keys { file, problem }),
     }
+}
+
+fn ice_servers(uris: &str, secret: &str, ttl: i64) -> Result<Option<Arc<IceServers>>, BadSetting> {
+    let mut ice = IceServers {
+        stun: Vec::new(),
+        turn: Vec::new(),
+        secret: None,
+        ttl: u64::try_from(ttl).unwrap_or_default(),
+    };
+    for uri in uris.split([',', ' ', '\t']).filter(|uri| !uri.is_empty()) {
+        if !turn::is_uri(uri) {
+            return Err(BadSetting::Form {
+                name: "turn_uris",
+                value: uri.to_owned(),
+                instead: "URIs with commas between, as in stun:turn.example:3478,turn:turn.example:3478?transport=udp",
+            });
+        }
+        let list = match uri.starts_with("turn") {
+            true => &mut ice.turn,
+            false => &mut ice.stun,
+        };
+        list.push(uri.to_owned());
+    }
+    if ice.turn.is_empty() != secret.is_empty() {
+        return Err(match secret.is_empty() {
+            true => BadSetting::Missing {
+                name: "turn_secret",
+                instead: "the static-auth-secret of the TURN server, or file: and the path of a file with it",
+            },
+            false => BadSetting::Missing {
+                name: "turn_uris",
+                instead: "where the TURN server is, as in turn:turn.example:3478?transport=udp",
+            },
+        });
+    }
+    if ice.stun.is_empty() && ice.turn.is_empty() {
+        return Ok(None);
+    }
+    ice.secret = match secret.strip_prefix("file:") {
+        _ if secret.is_empty() => None,
+        Some(file) => Some(match Path::new(file).is_absolute() {
+            true => {
+                SharedSecret::from_file(file.into()).map_err(|problem| BadSetting::TurnSecret {
+                    file: file.to_owned(),
+                    problem,
+                })?
+            }
+            false => {
+                return Err(BadSetting::Form {
+                    name: "turn_secret",
+                    value: secret.to_owned(),
+                    instead: "a path from the root, as in file:/etc/kamailio/turn-secret",
+                })
+            }
+        }),
+        None => match TurnSecret::parse(secret.as_bytes()) {
+            Ok(secret) => Some(SharedSecret::Fixed(secret)),
+            // not quoted: it is meant as a secret
+            Err(problem) => {
+                return Err(BadSetting::Secret {
+                    name: "turn_secret",
+                    problem,
+                })
+            }
+        },
+    };
+    Ok(Some(Arc::new(ice)))
+}
+
+fn origins(list: &str) -> Result<Vec<String>, BadSetting> {
+    let is_origin = |text: &str| {
+        let host = text
+            .strip_prefix("https://")
+            .or_else(|| text.strip_prefix("http://"));
+        host.is_some_and(valid_host_port) && !text.bytes().any(|b| b.is_ascii_uppercase())
+    };
+    list.split([',', ' ', '\t'])
+        .filter(|word| !word.is_empty())
+        .map(|word| match is_origin(word) {
+            true => Ok(word.to_owned()),
+            // "*" is refused, too: the API answers to whoever holds a token, and pages can be tricked out of theirs
+            false => Err(BadSetting::Form {
+                name: "api_origins",
+                value: word.to_owned(),
+                instead: "origins as browsers send them, as in https://desk.example,https://desk.example:8443",
+            }),
+        })
+        .collect()
+}
+
+fn genesys_target(uri: String, interval: i64) -> Result<Option<genesys::Target>, BadSetting> {
+    if uri.is_empty() {
+        return Ok(None);
+    }
+    let server = match Uri::parse(&uri) {
+        Ok(parsed) if !parsed.host.is_empty() && !uri.contains(['<', '>', '"', ' ']) => {
+            match parsed.port {
+                Some(port) => format!("{}:{port}", parsed.host),
+                None => parsed.host.to_owned(),
+            }
+        }
+        _ => {
+            return Err(BadSetting::Form {
+                name: "genesys_uri",
+                value: uri,
+                instead: "a SIP URI, as in sip:genesys.example:5060",
+            })
+        }
+    };
+    Ok(Some(genesys::Target {
+        uri,
+        server,
+        interval: u64::try_from(interval).unwrap_or_default() * 1000,
+    }))
 }
 
 fn range(

@@ -59,7 +59,12 @@ statistics! {
     ArenaFull "arena_full" false "Events refused because the arena was full",
     ArenaUsed "arena_used" true "Bytes of the arena in use",
     ArenaSize "arena_size" true "Bytes of the arena",
-    ArenaRecords "arena_records" true "Records in the arena: agents and connections",
+    ArenaRecords "arena_records" true "Records in the arena: agents, connections, the directory and past calls",
+    CallRecords "call_records" false "Calls that are over, each with a record",
+    CallRecordsWritten "call_records_written" false "Records of calls that are in the table, or never were to be",
+    ApiRequests "api_requests" false "HTTP requests to the API",
+    ApiErrors "api_errors" false "HTTP requests that were answered with 4xx or 5xx",
+    GenesysUp "genesys_up" true "1: the contact centre answers OPTIONS",
 }
 
 impl Runtime {

@@ -16,6 +16,16 @@ pub struct Request {
 /// A message of a browser, one variant for each `type`. `callId`s are only checked for form: whether there is such a call,
 /// and whose it is, the caller has to find out.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(
+        tag = "type",
+        content = "payload",
+        rename_all = "camelCase",
+        rename_all_fields = "camelCase"
+    )
+)]
 pub enum ClientMessage {
     /// Sign in.
     Register(Register),
@@ -66,7 +76,11 @@ pub enum ClientMessage {
     IceCandidate {
         /// The call.
         call_id: String,
-        /// `None`: end of candidates (`null`, or a candidate with an empty line as browsers report it).
+        /// `null`, or a candidate with an empty line as browsers report it, is the end of candidates.
+        #[cfg_attr(
+            feature = "schema",
+            schemars(schema_with = "crate::schema::candidate_or_null")
+        )]
         candidate: Option<Candidate>,
     },
     /// A new offer within a call (ICE restart, other device).
@@ -117,6 +131,14 @@ pub enum ClientMessage {
 
 /// Payload of `register`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(
+        rename_all = "camelCase",
+        extend("anyOf" = [{ "required": ["dn"] }, { "required": ["token"] }])
+    )
+)]
 pub struct Register {
     /// The number to register; absent only where a `token` names it.
     pub dn: Option<String>,
@@ -139,6 +161,11 @@ pub struct Register {
 /// Answer to a `challenge`, with the names of RFC 7616 section 3.4. Each value has at most 256 bytes and neither control
 /// characters nor `"` or `\`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "camelCase")
+)]
 pub struct DigestAnswer {
     /// User name, when it is not the DN.
     pub username: Option<String>,
@@ -162,6 +189,11 @@ pub struct DigestAnswer {
 
 /// Payload of `call`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "camelCase")
+)]
 pub struct Call {
     /// The number to call.
     pub to: String,
@@ -171,12 +203,17 @@ pub struct Call {
     pub display_name: Option<String>,
     /// Extra SIP headers, at most 16: the name is a token of at most 64 bytes, the value has at most 1024 bytes without
     /// control characters. Which of them are allowed is not decided here.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<std::collections::BTreeMap<String, String>>")
+    )]
     pub headers: Vec<(String, String)>,
 }
 
 /// An ICE candidate in the shape of the browsers' `RTCIceCandidateInit`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Candidate {
     /// The candidate line (`candidate:…`), at most 1024 bytes without control characters.
     pub candidate: String,
@@ -190,6 +227,7 @@ pub struct Candidate {
 /// What to do with a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum RecordingAction {
     /// Begin.
     Start,

@@ -13,6 +13,8 @@ mod client;
 mod json;
 mod parse;
 mod payload;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod secret;
 mod server;
 

@@ -12,6 +12,11 @@ use subtle::ConstantTimeEq;
 /// Serialising writes it in clear: a session token or a TURN credential is made to be sent, and a record keeps a password
 /// until the realm is known.
 #[derive(Clone, Default)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(inline, with = "String")
+)]
 pub struct Secret(String);
 
 impl Secret {

@@ -18,6 +18,7 @@ use crate::{Candidate, Secret};
     rename_all = "camelCase",
     rename_all_fields = "camelCase"
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ServerMessage {
     /// Signed in.
     Registered {
@@ -29,7 +30,7 @@ pub enum ServerMessage {
         server: String,
         /// Token to come back with after a lost connection.
         session: Secret,
-        /// [`crate::VERSION`].
+        /// Version of the protocol, 1.
         protocol: u32,
         /// TURN and STUN servers for this session.
         ice_servers: Vec<IceServer>,
@@ -76,6 +77,7 @@ pub enum ServerMessage {
         from: String,
         /// The caller's name; sent as an empty string when there is none.
         #[serde(serialize_with = "empty_for_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
         display_name: Option<String>,
         /// The offer; without it the client's `answer` carries the offer.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +89,10 @@ pub enum ServerMessage {
         #[serde(
             skip_serializing_if = "Vec::is_empty",
             serialize_with = "headers_as_object"
+        )]
+        #[cfg_attr(
+            feature = "schema",
+            schemars(with = "Option<std::collections::BTreeMap<String, String>>")
         )]
         headers: Vec<(String, String)>,
         /// Who sent the call on to here.
@@ -154,7 +160,11 @@ pub enum ServerMessage {
     IceCandidate {
         /// The call.
         call_id: String,
-        /// `None` (sent as `null`): end of candidates.
+        /// `null`: end of candidates.
+        #[cfg_attr(
+            feature = "schema",
+            schemars(schema_with = "crate::schema::candidate_or_null")
+        )]
         candidate: Option<Candidate>,
     },
     /// A transfer gets on.
@@ -198,6 +208,7 @@ pub enum ServerMessage {
         code: u16,
         /// More about it; sent as an empty string when there is none.
         #[serde(serialize_with = "empty_for_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
         details: Option<String>,
         /// The call.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -223,6 +234,7 @@ pub enum ServerMessage {
     },
     /// I am here.
     #[serde(serialize_with = "empty_payload")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Empty"))]
     Pong,
     /// The server announces something.
     Notice {
@@ -249,6 +261,7 @@ pub fn encode(message: &ServerMessage, id: &str) -> String {
 /// An entry of the browsers' `RTCConfiguration.iceServers`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct IceServer {
     /// `stun:`, `turn:`, `turns:` URLs.
     pub urls: Vec<String>,
@@ -263,6 +276,7 @@ pub struct IceServer {
 /// A live call as a browser that comes back has to know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CallSnapshot {
     /// The call.
     pub call_id: String,
@@ -300,6 +314,7 @@ pub struct CallSnapshot {
 /// The far side of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Remote {
     /// Its number.
     pub number: String,
@@ -310,6 +325,7 @@ pub struct Remote {
 /// Milliseconds from the `call` request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Timings {
     /// To the first 18x.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -324,6 +340,7 @@ macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         pub enum $name {
             $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
         }

@@ -23,8 +23,8 @@ pub struct Claims {
     pub subject: String,
     /// `dn`: further DNs that it speaks for.
     pub dns: Vec<String>,
-    /// `scope` (RFC 8693 section 4.2) and `scp`: what it is good for.
-    pub scopes: Vec<String>,
+    /// `scope` (RFC 8693 section 4.2) and `scp`: what it is good for; none when it has neither.
+    pub scopes: Option<Vec<String>>,
 }
 
 /// The claims as they stand in the token. A claim that is `null` counts as absent; one that stands there twice is an error.
@@ -60,6 +60,7 @@ impl Written {
                 return Err(Error::Audience);
             }
         }
+        let limited = self.scope.is_some() || self.scp.is_some();
         let mut scopes = Vec::new();
         if let Some(scope) = self.scope {
             scopes.extend(words(&string("scope", Some(scope))?));
@@ -76,7 +77,7 @@ impl Written {
                 None => Vec::new(),
                 Some(_) => return Err(wrong("dn", "an array of strings")),
             },
-            scopes,
+            scopes: limited.then_some(scopes),
         })
     }
 }

@@ -26,6 +26,7 @@ pub fn config() -> Config {
         domain: "pbx.example".into(),
         realm: String::new(),
         server_name: "test".into(),
+        ice: None,
         policy: Policy::parse("PCMU,telephone-event").expect("known codecs"),
         max_calls: 4,
         max_sessions: 2,
