@@ -148,12 +148,13 @@ test('nothing went wrong that nobody saw', () => {
 
 /**
  * Chromium makes mDNS names only where multicast works, and loopback has none. In a namespace with nothing but `lo` a pair of
- * linked interfaces is made, which ends with the namespace; a machine has its network already.
+ * linked interfaces is made, which ends with the namespace; a machine has its network already. (Chromium, too, takes the address
+ * from which it would reach 8.8.8.8.)
  */
 function addMulticastNetwork() {
   if (Object.keys(os.networkInterfaces()).some((name) => name !== 'lo')) return;
   for (const command of [
     'link add test0 type veth peer name test1', 'addr add 198.18.0.2/32 dev test0', 'link set test0 up', 'link set test1 up',
-    'route add default dev test0',
+    'route replace 8.8.8.8/32 dev test0', 'route add default dev test0',
   ]) execFileSync('ip', command.split(' '));
 }
