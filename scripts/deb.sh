@@ -30,6 +30,7 @@ strip --strip-unneeded "$tree$modules/rtc_json.so"
 install -D -m 644 packaging/systemd/rtc_json.conf "$tree/usr/lib/systemd/system/kamailio.service.d/rtc_json.conf"
 install -d "$doc/examples"
 install -m 644 kamailio.cfg.example "$doc/examples/kamailio.cfg"
+install -m 644 monitoring/* "$doc/examples"
 install -m 644 kamailio-module/README docs/*.md "$doc"
 gzip -9n < CHANGELOG.md > "$doc/changelog.gz"
 {
