@@ -12,7 +12,7 @@ MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help deps build core header module client install deb reproducible demo demo-asterisk \
-	size docs test test-docs test-unit test-client test-sip test-api test-e2e test-packages test-versions bench lint clean
+	size docs test test-docs test-unit test-client test-sip test-api test-e2e test-packages test-versions bench bench-client lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -112,6 +112,11 @@ bench: ## benchmarks of the Rust core, and the API on a real Kamailio beside a f
 	@scripts/install-deps.sh test
 	@echo "==> the API, beside xhttp with a fixed string"
 	node tests/load/rest.mjs
+
+bench-client: ## the client against JsSIP, as shipped and tuned, on the same servers: bytes, frames, heap, times
+	@scripts/install-deps.sh build kamailio client test asterisk
+	@$(MAKE) --no-print-directory build
+	@exec tests/run tests/bench/client.test.mjs
 
 lint: ## format, clippy, C warnings, TypeScript: all without a warning
 	@echo "==> cargo fmt"

@@ -148,6 +148,14 @@ int32_t rtcj_request(const rtc_json_request_t *req)
 	return 0;
 }
 
+#if VERSIONVAL >= 6000000
+#define CALL_ID(t) ((t)->callid_val)
+#define CSEQ(t) ((t)->cseq_num)
+#else
+#define CALL_ID(t) ((t)->callid)
+#define CSEQ(t) ((t)->cseq_n)
+#endif
+
 /* The INVITE that went out from here, with a reference; NULL if there is none. Of a call between two agents of this Kamailio
  * both ends have the same Call-ID and CSeq, stand in the same row of tm's table, and the one that came in may be found first. */
 static struct cell *outgoing_invite(str call_id, str cseq)
@@ -163,9 +171,9 @@ static struct cell *outgoing_invite(str call_id, str cseq)
 	lock(&row->mutex);
 	clist_foreach(row, t, next_c)
 	{
-		if(is_local(t) && is_invite(t) && t->callid.len == found->callid.len && t->cseq_n.len == found->cseq_n.len
-				&& memcmp(t->callid.s, found->callid.s, t->callid.len) == 0
-				&& strncasecmp(t->cseq_n.s, found->cseq_n.s, t->cseq_n.len) == 0) {
+		if(is_local(t) && is_invite(t) && CALL_ID(t).len == CALL_ID(found).len && CSEQ(t).len == CSEQ(found).len
+				&& memcmp(CALL_ID(t).s, CALL_ID(found).s, CALL_ID(t).len) == 0
+				&& strncasecmp(CSEQ(t).s, CSEQ(found).s, CSEQ(t).len) == 0) {
 			REF_UNSAFE(t);
 			outgoing = t;
 			break;

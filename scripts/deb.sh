@@ -30,8 +30,10 @@ strip --strip-unneeded "$tree$modules/rtc_json.so"
 install -D -m 644 packaging/systemd/rtc_json.conf "$tree/usr/lib/systemd/system/kamailio.service.d/rtc_json.conf"
 install -d "$doc/examples"
 install -m 644 kamailio.cfg.example "$doc/examples/kamailio.cfg"
+install -m 644 kamailio-module/README docs/*.md docs/*.yaml "$doc"
+install -D -m 644 docs/schema/rtc-json.schema.json "$doc/schema/rtc-json.schema.json"
+install -m 644 turnserver.conf.example "$doc/examples/turnserver.conf"
 install -m 644 monitoring/* "$doc/examples"
-install -m 644 kamailio-module/README docs/*.md "$doc"
 gzip -9n < CHANGELOG.md > "$doc/changelog.gz"
 {
 	printf '%s (%s) unstable; urgency=medium\n\n' "$name" "$version+kamailio$upstream-1"
@@ -61,7 +63,7 @@ Priority: optional
 Installed-Size: $(du -k --apparent-size -s "$tree/usr" | cut -f 1)
 Depends: kamailio (>= $upstream), kamailio (<< $next), kamailio-websocket-modules, $libraries
 Recommends: kamailio-tls-modules
-Suggests: kamailio-sqlite-modules, asterisk
+Suggests: kamailio-sqlite-modules, asterisk, coturn
 Description: telephone calls from browsers over a small JSON protocol
  The module rtc_json makes Kamailio the SIP user agent of browsers that speak a
  small JSON protocol over Kamailio's own WebSocket: no SIP stack runs in the

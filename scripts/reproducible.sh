@@ -8,10 +8,12 @@ mkdir -p run
 work=$(mktemp -d "$root/run/reproducible.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 sums=()
+# one commit for both, whatever happens to HEAD meanwhile
+commit=$(git rev-parse HEAD)
 for place in one another/and/deeper; do
 	say "build in $place"
 	mkdir -p "$work/$place"
-	git archive HEAD | tar x -C "$work/$place"
+	git archive "$commit" | tar x -C "$work/$place"
 	env -u CARGO_TARGET_DIR make --no-print-directory -C "$work/$place" module >&2
 	sums+=("$(sha256sum < "$work/$place/kamailio-module/rtc_json.so" | cut -d ' ' -f 1)")
 done

@@ -3,14 +3,12 @@
  * done by keys. RTC_JSON_SHOTS names a folder for a picture of each state.
  */
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
-import { createRequire } from 'node:module';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { complaints, note, startBrowser, startKamailio, until } from './fixture.mjs';
+import { accessible as findsNothing } from '../common/axe.mjs';
 import { servePages } from '../common/browser.mjs';
 
-const axe = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const shots = process.env.RTC_JSON_SHOTS;
 
 let kamailio;
@@ -35,7 +33,6 @@ async function open(dn, name) {
   const page = await browser.page();
   await page.setViewportSize({ width: 820, height: 780 });
   await page.goto(`${pages.url}index-custom.html?ws=${encodeURIComponent(kamailio.wssUrl)}&dn=${dn}&name=${encodeURIComponent(name)}`);
-  await page.evaluate(axe);
   return page;
 }
 
@@ -52,17 +49,9 @@ async function signIn(page) {
 /** Fails where axe finds anything in this page, light or dark. */
 async function accessible(page, state) {
   await page.bringToFront();
-  for (const theme of ['light', 'dark']) {
-    await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' });
-    const { violations, passes } = await page.evaluate(() => window.axe.run());
-    assert.deepEqual(
-      violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ html, any }) => `${html.slice(0, 120)} ${any[0]?.message ?? ''}`).join('; ')}`), [],
-      `${state}, ${theme}`,
-    );
-    // (a page without anything in it has no violations either)
-    assert.ok(passes.length > 15, `axe found only ${passes.length} rules to look at`);
+  await findsNothing(page, state, async (theme) => {
     if (shots) await page.screenshot({ path: path.join(shots, `${state.replaceAll(' ', '-')}-${theme}.png`) });
-  }
+  });
   note(`${state}: no violation`);
 }
 
@@ -162,7 +151,6 @@ test('declined, missed and made calls are in the list, also after the page was l
   await accessible(a, 'history');
   await a.reload();
   await view(a, 'dial');
-  await a.evaluate(axe);
   assert.ok(await a.locator('#history button').count() >= 4);
   assert.match(await a.textContent('#history button >> nth=0'), /Cleo Wang .* missed/);
 });

@@ -5,6 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { bundleJssip } from '../../scripts/jssip-bundle.mjs';
+import { accessible } from '../common/axe.mjs';
 import { clientDir, servePages } from '../common/browser.mjs';
 import { complaints, note, startBrowser, startUpstream, until } from './fixture.mjs';
 
@@ -32,6 +33,7 @@ const status = (page, wanted, ms = 5000) => until(async () => wanted.test(await 
 
 test('the fall-back: signs in, calls, holds, and hangs up', async () => {
   const page = await browser.page(address('index-minimal.html'));
+  await accessible(page, 'index-minimal.html');
   await page.fill('#dn', '5003');
   await page.fill('#password', 'pw5003');
   await page.click('#sign-in button');
@@ -52,6 +54,7 @@ test('side by side: every figure is there, and JSON is the smaller and no slower
   await page.click('#measure');
   await status(page, /Done|failed/, 120_000);
   assert.equal(await page.textContent('#status'), 'Done.');
+  await accessible(page, 'compare.html');
   const rows = await page.$$eval('#figures tr', (list) => list.map((row) => [...row.cells].map(({ textContent }) => textContent)));
   const figures = Object.fromEntries(rows.map(([name, ...values]) => [name, values.map(Number)]));
   for (const [name, values] of Object.entries(figures)) note(`${name}: ${values.join(' ')}`);

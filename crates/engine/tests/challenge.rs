@@ -735,6 +735,66 @@ fn the_invite_waits_for_the_browser() {
 }
 
 #[test]
+fn a_request_in_the_dialog_waits_for_the_browser_too() {
+    let sdp = "Content-Type: application/sdp\r\n";
+    let mut w = World::new(config());
+    registered(&mut w, 1);
+    let (call, invite) = w.call(1, "c1");
+    w.far_reply(&invite, 200, "far", sdp, ANSWER);
+    w.frames(1);
+    for (id, kind, payload, method, outcome) in [
+        (
+            "h1",
+            "hold",
+            json!({ "callId": call, "hold": true }),
+            "INVITE",
+            "callUpdated",
+        ),
+        (
+            "t1",
+            "dtmf",
+            json!({ "callId": call, "digit": "5" }),
+            "INFO",
+            "ack",
+        ),
+        (
+            "x1",
+            "transfer",
+            json!({ "callId": call, "to": "700" }),
+            "REFER",
+            "ack",
+        ),
+    ] {
+        w.send(1, kind, payload, id);
+        let first = w.request();
+        w.far_reply(&first, 401, "far", CHALLENGE, "");
+        let challenge = w.frame(1);
+        let p = &challenge["payload"];
+        assert_eq!(json!([p["method"], p["callId"]]), json!([method, call]));
+        let digest = answer(&challenge, "secret");
+        w.send(
+            1,
+            "digest",
+            json!({ "callId": call, "digest": digest }),
+            &format!("{id}-d"),
+        );
+        assert_eq!(w.types(1), ["ack"]);
+        let again = w.request();
+        assert_eq!((again.method, again.cseq), (method, first.cseq + 1));
+        assert_eq!((&again.call_id, &again.body), (&first.call_id, &first.body));
+        assert!(authorization(&again).is_some());
+        let (code, more, body) = match method {
+            "INVITE" => (200, sdp, ANSWER),
+            "REFER" => (202, "", ""),
+            _ => (200, "", ""),
+        };
+        w.far_reply(&again, code, "far", more, body);
+        let done = w.frames(1).remove(0);
+        assert_eq!((&done["type"], &done["id"]), (&json!(outcome), &json!(id)));
+    }
+}
+
+#[test]
 fn who_gave_a_password_is_not_asked() {
     let mut w = local();
     w.send(

@@ -3,6 +3,9 @@ import { now, plainMicrophone, play, sound, watch } from './measure.js';
 
 const { JsSIP } = window;
 let ua;
+/** Does a call leave with the first candidate? As JsSIP is shipped it waits until the browser has gathered everything. */
+let tuned;
+let iceServers = [];
 const calls = [];
 
 function follow(session) {
@@ -16,26 +19,30 @@ function follow(session) {
   const listen = (pc) => {
     record.pc = pc;
     record.watched = watch(pc);
-    pc.addEventListener('track', ({ streams: [stream] }) => play(stream));
+    pc.addEventListener('track', ({ track, streams: [stream] }) => {
+      play(stream);
+      track.addEventListener('unmute', () => { record.at.firstPacket ??= now(); });
+    });
   };
   if (session.connection) listen(session.connection);
   else session.on('peerconnection', ({ peerconnection }) => listen(peerconnection));
   session.on('progress', () => mark('ringing'));
+  session.on('accepted', () => { record.at.accepted ??= now(); });
   session.on('confirmed', () => mark('established'));
   session.on('ended', (end) => mark('ended', end));
   session.on('failed', (end) => mark('ended', end));
-  // without this a call waits until the browser has gathered everything
-  session.on('icecandidate', ({ ready }) => ready());
+  if (tuned) session.on('icecandidate', ({ ready }) => ready());
   return calls.length - 1;
 }
 
-const media = { mediaConstraints: { audio: plainMicrophone, video: false }, pcConfig: { iceServers: [] } };
+const media = () => ({ mediaConstraints: { audio: plainMicrophone, video: false }, pcConfig: { iceServers } });
 
 window.agent = {
   /** JSON alone is written down. */
   frames: [],
 
-  register: ({ url, dn, password, domain }) => new Promise((done, fail) => {
+  register: ({ url, dn, password, domain, ...more }) => new Promise((done, fail) => {
+    ({ tuned = true, iceServers = [] } = more);
     ua = new JsSIP.UA({
       sockets: [new JsSIP.WebSocketInterface(url)], uri: `sip:${dn}@${domain}`, password, register_expires: 300, session_timers: false,
     });
@@ -49,11 +56,12 @@ window.agent = {
     let index;
     // the session is announced within call()
     ua.once('newRTCSession', ({ session }) => { index = follow(session); });
-    ua.call(`sip:${to}@${ua.configuration.uri.host}`, media);
+    ua.call(`sip:${to}@${ua.configuration.uri.host}`, media());
     return index;
   },
 
-  answer: (index) => calls[index].session.answer(media),
+  answer: (index) => calls[index].session.answer(media()),
+  hold: (index) => new Promise((done) => { calls[index].session.hold({}, done); }),
   hangup: (index) => calls[index].session.terminate(),
   sound: (index) => sound(calls[index].pc),
 
