@@ -62,6 +62,10 @@ impl Step<'_> {
         self.renew(session);
         self.out.push(Output::Count(Counter::Registered));
         self.registered(session, &pending.request);
+        if self.draining {
+            // its registration was under way when the others were told
+            self.tell_draining(session);
+        }
     }
 
     /// Room for one more session; false if the new one was refused instead.
@@ -152,15 +156,15 @@ impl Step<'_> {
         }
         self.repeat_challenges(session);
         self.repeat_offers(session);
+        if self.draining {
+            // it may have been away when the others were told. Behind what it missed, whose numbers are lower
+            self.tell_draining(session);
+        }
     }
 
     fn registered(&mut self, session: usize, id: &str) {
         let message = self.registration(session);
         self.note(session, id, &message);
-        if self.draining {
-            // it was away when the others were told, or its registration was under way
-            self.tell_draining(session);
-        }
     }
 
     /// While the server drains: may this `register` go on? It may renew the session of its connection, and resume one that has

@@ -127,6 +127,26 @@ fn no_session_begins_but_one_with_a_call_comes_back() {
 }
 
 #[test]
+fn what_a_browser_missed_comes_before_the_notice() {
+    let mut w = World::new(config());
+    let token = w.register(1)["payload"]["session"].clone();
+    answered(&mut w);
+    let (second, sent) = w.call(1, "c2");
+    w.step(Input::Closed { conn: 1 });
+    w.far_reply(&sent, 486, "t2", "", "");
+    w.draining = true;
+    let resume = json!({ "dn": "5001", "resume": token, "last": 0 });
+    w.send(2, "register", resume, "r2");
+    let frames = w.frames(2);
+    let types: Vec<_> = frames.iter().map(|f| f["type"].clone()).collect();
+    assert_eq!(types, ["registered", "callEnded", "notice"]);
+    assert_eq!(frames[1]["payload"]["callId"], second.as_str());
+    let number =
+        |f: &serde_json::Value| f["id"].as_str().and_then(|id| id[4..].parse::<u32>().ok());
+    assert!(number(&frames[1]) < number(&frames[2]), "{frames:#?}");
+}
+
+#[test]
 fn the_browser_that_is_there_may_register_again() {
     let mut w = registered();
     drain(&mut w);

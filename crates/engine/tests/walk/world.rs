@@ -710,6 +710,8 @@ impl World {
     }
 
     pub fn restart(&mut self) {
+        // a start ends it
+        self.draining = false;
         self.note(|| "Kamailio starts again".to_owned());
         self.saw("restarted");
         for b in &mut self.browsers {
