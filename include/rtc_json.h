@@ -174,6 +174,12 @@ int32_t rtc_json_rpc_calls(const rtc_json_rpc_sink_t *sink);
 // `call_id` must be readable.
 int32_t rtc_json_rpc_hangup(rtc_json_str_t call_id);
 
+// Lets the server become empty (`on` is not 0) or fill again, and shows what is left. 0 or -1.
+//
+// # Safety
+// `sink` must point to a valid struct.
+int32_t rtc_json_rpc_drain(int32_t on, const rtc_json_rpc_sink_t *sink);
+
 // Shows the statistics. 0 or -1.
 //
 // # Safety

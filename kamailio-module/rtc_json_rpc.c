@@ -111,6 +111,23 @@ static void rpc_hangup(rpc_t *rpc, void *ctx)
 		rpc->fault(ctx, 404, "No such call");
 }
 
+static void rpc_drain(rpc_t *rpc, void *ctx)
+{
+	answer_t a = {rpc, ctx, NULL};
+	rtc_json_rpc_sink_t sink = sink_of(&a);
+	str on = {"1", 1};
+	str given;
+
+	if(rpc->scan(ctx, "*.S", &given) > 0)
+		on = given;
+	if(on.len != 1 || (on.s[0] != '0' && on.s[0] != '1')) {
+		rpc->fault(ctx, 400, "Parameter must be 1 (drain) or 0 (no longer)");
+		return;
+	}
+	if(rtc_json_rpc_drain(on.s[0] == '1', &sink) < 0)
+		rpc->fault(ctx, 500, "Internal Error");
+}
+
 static void rpc_stats(rpc_t *rpc, void *ctx)
 {
 	answer_t a = {rpc, ctx, NULL};
@@ -141,6 +158,8 @@ static void rpc_reload(rpc_t *rpc, void *ctx)
 static const char *agents_doc[] = {"List the agents that are registered, one row each. No parameters.", 0};
 static const char *agent_doc[] = {"Show one agent with its sessions and calls. Parameter: dn.", 0};
 static const char *calls_doc[] = {"List the calls, one row each. No parameters.", 0};
+static const char *drain_doc[] = {
+		"Take no new calls and sessions, and tell all browsers. Parameter (optional): 0 takes them again.", 0};
 static const char *hangup_doc[] = {"End a call on both sides. Parameter: callId, as rtc_json.calls shows it.", 0};
 static const char *reload_doc[] = {"Read the directory from its table anew. No parameters.", 0};
 static const char *stats_doc[] = {"Show the statistics of the module. No parameters.", 0};
@@ -150,6 +169,7 @@ static rpc_export_t commands[] = {
 	{"rtc_json.agents", rpc_agents, agents_doc, RPC_LIST},
 	{"rtc_json.agent", rpc_agent, agent_doc, RPC_LIST},
 	{"rtc_json.calls", rpc_calls, calls_doc, RPC_LIST},
+	{"rtc_json.drain", rpc_drain, drain_doc, 0},
 	{"rtc_json.hangup", rpc_hangup, hangup_doc, 0},
 	{"rtc_json.reload", rpc_reload, reload_doc, 0},
 	{"rtc_json.stats", rpc_stats, stats_doc, 0},

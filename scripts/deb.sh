@@ -33,6 +33,7 @@ install -m 644 kamailio.cfg.example "$doc/examples/kamailio.cfg"
 install -m 644 kamailio-module/README docs/*.md docs/*.yaml "$doc"
 install -D -m 644 docs/schema/rtc-json.schema.json "$doc/schema/rtc-json.schema.json"
 install -m 644 turnserver.conf.example "$doc/examples/turnserver.conf"
+install -m 644 monitoring/* "$doc/examples"
 gzip -9n < CHANGELOG.md > "$doc/changelog.gz"
 {
 	printf '%s (%s) unstable; urgency=medium\n\n' "$name" "$version+kamailio$upstream-1"

@@ -339,6 +339,7 @@ function signIn(event) {
   mine.on('error', ifMine((error) => notify(registrationText(error), 'registration')));
   mine.on('message', ifMine((message) => notify(`${message.from}: ${message.text}`)));
   mine.on('unregistered', ifMine(({ reason }) => reason === 'replaced' && notify(text('elsewhere'), 'registration')));
+  mine.on('notice', ifMine(({ reason }) => reason === 'draining' && notify(text('draining'), 'server')));
   mine.on('conferenceUpdated', ifMine(({ state }) => CONFERENCE[state] && notify(text(CONFERENCE[state]), 'conference')));
   mine.register().then(
     ifMine(() => {

@@ -20,6 +20,7 @@ const en = {
   signInFailed: (message, code) => `Signing in failed: ${message} (${code}).`,
   unreachable: 'The server cannot be reached.',
   elsewhere: 'Signed in on another device.',
+  draining: 'This server takes no new calls. Sign out and in again to reach another one.',
 
   numberToCall: 'Number to call',
   enterNumber: 'Enter a number',
@@ -147,6 +148,7 @@ const de = {
   signInFailed: (message, code) => `Die Anmeldung ist fehlgeschlagen: ${message} (${code}).`,
   unreachable: 'Der Server ist nicht erreichbar.',
   elsewhere: 'Auf einem anderen Gerät angemeldet.',
+  draining: 'Dieser Server nimmt keine neuen Gespräche an. Wer sich ab- und neu anmeldet, kommt zu einem anderen.',
 
   numberToCall: 'Zielnummer',
   enterNumber: 'Nummer eingeben',

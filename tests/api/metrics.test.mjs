@@ -1,5 +1,9 @@
 /** What Prometheus gets from xhttp_prom, read by Prometheus' own parser. */
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parser as promql } from '@prometheus-io/lezer-promql';
+import yaml from 'yaml';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { ask } from '../common/http.mjs';
 import { startKamailio } from '../common/kamailio.mjs';
@@ -13,6 +17,27 @@ import json, sys
 from prometheus_client.parser import text_string_to_metric_families as families
 print(json.dumps([[f.name, f.type, [[s.name, s.labels, s.value] for s in f.samples]] for f in families(sys.stdin.read())]))
 `, text);
+
+const monitoring = (name) => fs.readFileSync(fileURLToPath(new URL(`../../monitoring/${name}`, import.meta.url)), 'utf8');
+
+/** The metrics and labels that a PromQL expression names, read by Prometheus' own grammar; fails when it is none. */
+function namesIn(expression) {
+  const metrics = new Set();
+  const labels = new Set();
+  promql.parse(expression).iterate({
+    enter(node) {
+      const text = expression.slice(node.from, node.to);
+      if (node.type.isError) throw new Error(`no PromQL at ${node.from}, "${expression.slice(node.from)}": ${expression}`);
+      if (node.name === 'Identifier') metrics.add(text);
+      if (node.name === 'LabelName') labels.add(text);
+    },
+  });
+  return { metrics, labels };
+}
+
+/** The queries of the dashboard with Grafana's own variables filled in. @returns {string[]} */
+const queriesOf = (dashboard) => dashboard.panels.flatMap((panel) => (panel.targets ?? []).map((target) => target.expr
+  .replaceAll('$__rate_interval', '5m').replaceAll(/\$(job|instance)\b/g, '.+')));
 
 /** @type {import('../common/kamailio.mjs').Kamailio} */
 let kamailio;
@@ -81,6 +106,52 @@ describe('metrics', () => {
     assert.ok(valueOf(families, 'kamailio_call_ring_milliseconds_sum', { direction: 'out' }) >= 60);
     const ended = (direction, reason) => valueOf(families, 'kamailio_calls_ended', { direction, reason }) ?? valueOf(families, 'kamailio_calls_ended_total', { direction, reason });
     assert.deepEqual([ended('out', 'user_busy'), ended('out', 'normal_clearing'), ended('in', 'normal_clearing')], [1, 1, 1]);
+  });
+
+  test('what the dashboard and the alert rules ask for is there', async () => {
+    // a call each, so that histograms and counters of both directions have begun
+    const a = await bench.agent('5001');
+    const far = await bench.peer();
+    await endCall(a, await callOut(a, far));
+    await endCall(a, await callIn(kamailio, a, far, '5001'));
+    const samples = (await scrape()).flatMap(([, , has]) => has);
+    // up, job and instance are Prometheus' own
+    const exported = new Set(['up', ...samples.map(([name]) => name)]);
+    const labels = new Set(['job', 'instance', ...samples.flatMap(([, has]) => Object.keys(has))]);
+    assert.ok(!exported.has('kamailio_rtc_json_nonsense'));
+
+    const dashboard = JSON.parse(monitoring('grafana-dashboard.json'));
+    const rules = yaml.parse(monitoring('prometheus-rules.yml')).groups.flatMap((group) => group.rules);
+    const queries = queriesOf(dashboard);
+    assert.ok(queries.length >= 25 && rules.length >= 10, `${queries.length} ${rules.length}`);
+    const asked = new Set();
+    for (const expression of [...queries, ...rules.map((rule) => rule.expr)]) {
+      const named = namesIn(expression);
+      assert.ok(named.metrics.size > 0, expression);
+      for (const name of named.metrics) { assert.ok(exported.has(name), `${name} in ${expression}`); asked.add(name); }
+      for (const name of named.labels) assert.ok(labels.has(name), `label ${name} in ${expression}`);
+    }
+    for (const variable of dashboard.templating.list.filter((entry) => entry.type === 'query')) {
+      const [, metric] = /^label_values\((\w+)/.exec(variable.definition);
+      assert.ok(exported.has(metric), variable.definition);
+    }
+    // and nothing of the module is forgotten on the dashboard
+    const shown = new Set(queries.flatMap((query) => [...namesIn(query).metrics]));
+    for (const name of exported) if (name.startsWith('kamailio_rtc_json_')) assert.ok(shown.has(name), `${name} is on no panel`);
+  });
+
+  test('the alert rules say what is wrong and how bad it is', () => {
+    assert.throws(() => namesIn('rate(a[5m) > 1'), /no PromQL/);
+    const rules = yaml.parse(monitoring('prometheus-rules.yml')).groups.flatMap((group) => group.rules);
+    const schema = fs.readFileSync(fileURLToPath(new URL('../../docs/schema/rtc-json.schema.json', import.meta.url)), 'utf8');
+    assert.equal(new Set(rules.map((rule) => rule.alert)).size, rules.length);
+    for (const rule of rules) {
+      assert.match(rule.alert, /^RtcJson[A-Z][A-Za-z]+$/);
+      assert.ok(['critical', 'warning'].includes(rule.labels.severity), rule.alert);
+      assert.ok(rule.annotations.summary.includes('$labels.instance') && rule.annotations.description, rule.alert);
+      // a reason that the protocol does not know would never match
+      for (const [, list] of rule.expr.matchAll(/reason=~"([^"]*)"/g)) for (const word of list.split('|')) assert.ok(schema.includes(`"${word}"`), word);
+    }
   });
 
   test('for one address alone', async () => {

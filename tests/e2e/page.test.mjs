@@ -117,6 +117,22 @@ test('loaded anew in mid-call: signed in and in the call again, without a passwo
   await view(b, 'dial');
 });
 
+test('the server is to become empty: the page says so, and a call in progress goes on', async () => {
+  const { 5001: a, 5002: b } = people;
+  await a.fill('#dial', '');
+  await dial(a, '5002');
+  await b.waitForSelector('#incoming:not([hidden])');
+  await b.click('#answer');
+  await text(a, 'call-state', 'Connected');
+  await kamailio.rpc('rtc_json.drain');
+  try {
+    for (const page of [a, b]) await text(page, 'notice', 'This server takes no new calls. Sign out and in again to reach another one.');
+    await text(b, 'call-state', 'Connected');
+    await b.click('#hangup');
+    await view(a, 'dial');
+  } finally { await kamailio.rpc('rtc_json.drain', 0); }
+});
+
 test('signed out: the page asks again when it is loaded anew', async () => {
   const { 5003: c } = people;
   await c.click('#unregister');

@@ -1,6 +1,5 @@
-/** The optional parts of the example configuration, each at work: other pages, failover, Homer. */
+/** The optional parts of the example configuration, each at work: other pages, failover. (Homer: hep.test.mjs.) */
 import assert from 'node:assert/strict';
-import dgram from 'node:dgram';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -80,27 +79,5 @@ test('WITH_FAILOVER: the first server, and the second when that one is silent', 
   await allUp('it is taken again');
   assert.equal((await call()).payload.code, 486);
   assert.deepEqual(peers.map(invites), [2, 1]);
-  await client.close();
-});
-
-test('WITH_HEP: SIP of both directions is copied, and nothing of what browsers say', async () => {
-  const port = await freePort();
-  const homer = dgram.createSocket('udp4');
-  let seen = '';
-  homer.on('message', (data) => { assert.equal(data.subarray(0, 4).toString(), 'HEP3'); seen += data.toString('latin1'); });
-  await new Promise((done) => { homer.bind(port, '127.0.0.1', done); });
-  ends.push(() => homer.close());
-  const farPort = await freePort();
-  const kamailio = await start({ nextHop: `sip:127.0.0.1:${farPort}`, defines: { WITH_HEP: true, HEP_SERVER: `"sip:127.0.0.1:${port}"` } });
-  const peer = await openPeer(kamailio.sipPort, { port: farPort });
-  ends.push(() => peer.close());
-  peer.onRequest((m) => { if (m.method === 'INVITE') peer.reply(m, 486, { headers: ['X-From-Far: yes'] }); });
-  const client = await connect(kamailio.wsUrl);
-  await client.register('5001');
-  assert.equal((await client.request('call', { to: '1003', sdp: fakeOffer(), iceServers: [] })).payload.code, 486);
-  await until(() => /INVITE sip:1003/.test(seen) && /X-From-Far: yes/.test(seen), { what: 'request and reply are there' });
-  for (const secret of ['pw5001', '"type"', client.received[0].payload.session]) assert.ok(!seen.includes(secret), secret);
-  assert.ok(!kamailio.log().includes('pw5001'));
-  assert.deepEqual(kamailio.warnings().filter((line) => !/openssl bug/.test(line)), []);
   await client.close();
 });

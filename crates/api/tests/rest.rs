@@ -105,10 +105,16 @@ fn ask(world: &World, head: &str, token: &str, body: &str) -> (u16, String, Valu
 }
 
 #[test]
-fn a_full_server_says_so() {
+fn a_server_that_takes_no_calls_says_so() {
     assert_eq!(ask(&FINE, "GET /api/health", "", "").0, 200);
     let (status, _, body) = ask(&FULL, "GET /api/health", "", "");
     assert_eq!((status, body["status"].as_str()), (503, Some("full")));
+    let draining = World {
+        health: Health::Draining,
+        ..FINE
+    };
+    let (status, _, body) = ask(&draining, "GET /api/health", "", "");
+    assert_eq!((status, body["status"].as_str()), (503, Some("draining")));
     let (status, head, _) = ask(&FULL, "PATCH /api/dn/5001", "5001", r#"{"skills":["a"]}"#);
     assert_eq!(status, 503);
     assert!(head.contains("Retry-After: 60"), "{head}");

@@ -58,6 +58,7 @@ fn registered(config: &Config, rng: &mut ChaCha8Rng) -> Vec<u8> {
         config,
         now: 1,
         unix_now: 1,
+        draining: false,
         rng,
     };
     let input = Input::Message {
@@ -98,6 +99,7 @@ fn one_call(
         config,
         now: 2,
         unix_now: 2,
+        draining: false,
         rng,
     };
     let input = Input::Message {

@@ -10,6 +10,7 @@ use crate::call::{End, ACK_WAIT, SAFETY_WAIT};
 use crate::identity;
 use crate::io::{Counter, Output};
 use crate::model::{Call, Direction, Leg, Outcome, State};
+use crate::session::DRAINING;
 use crate::step::{Failure, Step};
 
 /// The answer to a message on a connection that is not registered, where it can be given without an agent.
@@ -173,6 +174,13 @@ impl Step<'_> {
     }
 
     fn call(&mut self, session: usize, id: &str, wanted: protocol::Call, next_hop: Option<String>) {
+        if self.draining {
+            return self.refuse(
+                session,
+                id,
+                &Failure::new(503, "Service Unavailable", DRAINING),
+            );
+        }
         if self.agent.live_calls() >= self.config.max_calls {
             let failure = Failure::new(503, "Too many calls", "max_calls_per_agent is reached");
             return self.refuse(session, id, &failure);

@@ -148,6 +148,10 @@ impl Step<'_> {
         if self.agent.sessions.is_empty() {
             return self.refuse_invite(tx, 480);
         }
+        if self.draining {
+            // RFC 3261, section 21.5.4: maintenance; who sent it may try another server
+            return self.refuse_invite(tx, 503);
+        }
         if self.agent.live_calls() >= self.config.max_calls {
             return self.refuse_invite(tx, 486);
         }

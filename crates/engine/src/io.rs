@@ -89,6 +89,8 @@ pub enum Input<'a> {
         /// The call.
         call: String,
     },
+    /// The server is to become empty from now on.
+    Draining,
     /// Time has passed.
     Tick,
     /// Kamailio was started again: no connection and no transaction of before exists any more.

@@ -11,6 +11,7 @@ use crate::challenge::{answerable, challenges, Asked, Proof, REGISTER_WAIT};
 use crate::config::RegisterMode;
 use crate::io::{Counter, Handle, Output, Purpose, SipRequest, TableUnavailable};
 use crate::model::{Pending, Session};
+use crate::session::DRAINING;
 use crate::step::Step;
 
 /// Registrations of one DN that may wait at a time: a guesser cannot queue more.
@@ -34,6 +35,9 @@ impl Step<'_> {
         next_hop: Option<String>,
         token: Option<Result<String, String>>,
     ) {
+        if self.draining && !self.stays(conn, wanted.resume.as_ref()) {
+            return self.registration_failed(conn, id, 503, DRAINING);
+        }
         if let Some(resume) = &wanted.resume {
             if let Some(session) = self.session_with_token(resume) {
                 return self.resume(session, conn, addr, id, &wanted);

@@ -15,6 +15,9 @@ use crate::model::{Pending, Session};
 use crate::register::GONE;
 use crate::step::Step;
 
+/// What a browser is told that comes to a server which is to become empty.
+pub(crate) const DRAINING: &str = "the server is draining: connect elsewhere";
+
 impl Step<'_> {
     /// The `register` is granted: a session begins (or the one on this connection goes on).
     pub fn establish(&mut self, pending: Pending) {
@@ -59,6 +62,10 @@ impl Step<'_> {
         self.renew(session);
         self.out.push(Output::Count(Counter::Registered));
         self.registered(session, &pending.request);
+        if self.draining {
+            // its registration was under way when the others were told
+            self.tell_draining(session);
+        }
     }
 
     /// Room for one more session; false if the new one was refused instead.
@@ -149,11 +156,44 @@ impl Step<'_> {
         }
         self.repeat_challenges(session);
         self.repeat_offers(session);
+        if self.draining {
+            // it may have been away when the others were told. Behind what it missed, whose numbers are lower
+            self.tell_draining(session);
+        }
     }
 
     fn registered(&mut self, session: usize, id: &str) {
         let message = self.registration(session);
         self.note(session, id, &message);
+    }
+
+    /// While the server drains: may this `register` go on? It may renew the session of its connection, and resume one that has
+    /// calls to look after.
+    pub fn stays(&self, conn: i32, resume: Option<&Secret>) -> bool {
+        let resumed = resume.and_then(|token| self.session_with_token(token));
+        match resumed.map(|session| self.agent.sessions[session].number) {
+            None => self.agent.session_on(conn).is_some(),
+            Some(number) => self
+                .agent
+                .calls
+                .iter()
+                // one that still rings in all of them is nobody's yet
+                .any(|c| c.live() && c.session.is_none_or(|owner| owner == number)),
+        }
+    }
+
+    /// Browsers that are there are told to go elsewhere.
+    pub fn on_draining(&mut self) {
+        for session in 0..self.agent.sessions.len() {
+            if self.agent.sessions[session].attached() {
+                self.tell_draining(session);
+            }
+        }
+    }
+
+    fn tell_draining(&mut self, session: usize) {
+        let reason = "draining".to_owned();
+        self.event(session, &ServerMessage::Notice { reason });
     }
 
     /// What a browser has to know of its session, with TURN credentials from now on.

@@ -18,6 +18,8 @@ pub struct Env<'a> {
     pub now: u64,
     /// Unix time in milliseconds, for records only.
     pub unix_now: u64,
+    /// Is the server to become empty? Then no call and no session begins.
+    pub draining: bool,
     /// Source of entropy; must be fit for secrets.
     pub rng: &'a mut dyn RngCore,
 }
@@ -31,6 +33,7 @@ pub fn step(agent: &mut Agent, input: Input<'_>, env: &mut Env<'_>) -> Vec<Outpu
         config: env.config,
         now: env.now,
         unix_now: env.unix_now,
+        draining: env.draining,
         rng: env.rng,
         out: Vec::with_capacity(4),
     };
@@ -65,6 +68,7 @@ pub fn step(agent: &mut Agent, input: Input<'_>, env: &mut Env<'_>) -> Vec<Outpu
         Input::NotSent { handle } => step.on_sip_reply(handle, 503, None),
         Input::NotReplied { tx } => step.on_not_replied(tx),
         Input::HangUp { call } => step.on_operator_hangup(&call),
+        Input::Draining => step.on_draining(),
         Input::Tick => step.on_tick(),
         Input::Restarted => step.on_restarted(),
     }
@@ -77,6 +81,7 @@ pub(crate) struct Step<'s> {
     pub config: &'s Config,
     pub now: u64,
     pub unix_now: u64,
+    pub draining: bool,
     pub rng: &'s mut dyn RngCore,
     pub out: Vec<Output>,
 }

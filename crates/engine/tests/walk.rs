@@ -70,6 +70,7 @@ const COVERED: &[&str] = &[
     "NotSent",
     "lost",
     "restarted",
+    "drained",
     "broken connection",
     "retry of what is done",
     "another 200",

@@ -193,7 +193,9 @@ impl Switch for Runtime {
     }
 
     fn health(&self) -> Health {
-        if self.short_of_space() {
+        if self.draining() {
+            Health::Draining
+        } else if self.short_of_space() {
             Health::Full
         } else {
             Health::Ok

@@ -158,6 +158,8 @@ unsafe fn start(host: &rtc_json_host_t, config: &rtc_json_config_t) -> Result<()
     };
     runtime.recount();
     runtime.forget_genesys();
+    // who restarts it wants to use it
+    runtime.stat(Stat::Draining).store(0, Ordering::Relaxed);
     RUNTIME
         .set(runtime)
         .map_err(|_| "started twice in one process".to_owned())
@@ -541,6 +543,19 @@ pub unsafe extern "C" fn rtc_json_rpc_hangup(call_id: rtc_json_str_t) -> i32 {
     // SAFETY: the caller's promise
     let call_id = unsafe { text(call_id) };
     guarded(-1, |runtime| rpc::hangup(runtime, call_id))
+}
+
+/// Lets the server become empty (`on` is not 0) or fill again, and shows what is left. 0 or -1.
+///
+/// # Safety
+/// `sink` must point to a valid struct.
+#[no_mangle]
+pub unsafe extern "C" fn rtc_json_rpc_drain(on: i32, sink: *const rtc_json_rpc_sink_t) -> i32 {
+    // SAFETY: the caller's promise
+    let sink = unsafe { host::Sink::new(sink) };
+    guarded(-1, |runtime| {
+        sink.map_or(-1, |sink| rpc::drain(runtime, on != 0, &sink))
+    })
 }
 
 /// Shows the statistics. 0 or -1.

@@ -4,7 +4,7 @@ use rtc_json_engine::{Agent, Call, Input};
 
 use crate::host::{Row, Sink};
 use crate::runtime::Runtime;
-use crate::stats;
+use crate::stats::{self, Stat};
 
 /// One row an agent.
 pub fn agents(runtime: &Runtime, sink: &Sink<'_>) -> i32 {
@@ -98,6 +98,19 @@ pub fn hangup(runtime: &Runtime, call_id: &str) -> i32 {
         Ok(()) => 0,
         Err(_) => -1,
     }
+}
+
+/// Takes no new calls and sessions, or takes them again. One row with what is left.
+pub fn drain(runtime: &Runtime, on: bool, sink: &Sink<'_>) -> i32 {
+    runtime.drain(on);
+    sink.row(|row| {
+        for entry in stats::ALL {
+            if matches!(entry.stat, Stat::Draining | Stat::Sessions | Stat::Calls) {
+                row.number(entry.name, runtime.value(entry.stat));
+            }
+        }
+    });
+    0
 }
 
 /// All statistics in one row.

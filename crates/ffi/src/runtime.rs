@@ -182,12 +182,14 @@ impl Runtime {
         let (mut agent, start) = self.decode(dn, guard.record());
         let before = gauges(&agent);
         let now = Self::now();
+        let draining = self.draining();
         let result = catch_unwind(AssertUnwindSafe(|| {
             let mut rng = crate::entropy::Generator;
             let mut env = Env {
                 config: &self.config,
                 now,
                 unix_now: Self::unix_now(),
+                draining,
                 rng: &mut rng,
             };
             let mut outputs = Vec::new();
@@ -788,6 +790,36 @@ impl Runtime {
             Level::Info,
             &format!("message {way} {what} dn={dn} conn={conn} bytes={len}"),
         );
+    }
+
+    /// Is this server to become empty?
+    pub fn draining(&self) -> bool {
+        self.stat(Stat::Draining).load(Ordering::Relaxed) != 0
+    }
+
+    /// Lets it become empty, or fill again. All that are registered are told of the first, once.
+    pub fn drain(&self, on: bool) {
+        let before = self
+            .stat(Stat::Draining)
+            .swap(u64::from(on), Ordering::Relaxed);
+        if on == (before != 0) {
+            return;
+        }
+        if !on {
+            self.host
+                .log(Level::Notice, "drain: calls and sessions are taken again");
+            return;
+        }
+        self.host.log(
+            Level::Notice,
+            "drain: no new calls and sessions from now on",
+        );
+        let mut there = Vec::new();
+        self.each_agent(|agent| there.push(agent.dn.clone()));
+        for dn in there {
+            // one that has gone meanwhile need not be told
+            let _gone = self.drive(&dn, Input::Draining, false);
+        }
     }
 
     /// Is what is left for calls that run?

@@ -111,6 +111,8 @@ pub enum Health {
     Ok,
     /// The arena is full: takes no new calls.
     Full,
+    /// It is to become empty: takes no new calls and sessions.
+    Draining,
 }
 
 /// Settings.
@@ -370,6 +372,7 @@ impl<'a> Asked<'a> {
         let (status, word) = match self.switch.health() {
             Health::Ok => (200, "ok"),
             Health::Full => (503, "full"),
+            Health::Draining => (503, "draining"),
         };
         let body = json!({ "status": word }).to_string().into_bytes();
         Ok(Response::with_body(status, JSON, body).header("Cache-Control", "no-store"))

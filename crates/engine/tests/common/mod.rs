@@ -54,6 +54,7 @@ pub struct World {
     pub agent: Agent,
     pub config: Config,
     pub now: u64,
+    pub draining: bool,
     pub rng: ChaCha8Rng,
     pub out: Vec<Output>,
     next_tx: u32,
@@ -65,6 +66,7 @@ impl World {
             agent: Agent::new("5001"),
             config,
             now: 1_000_000,
+            draining: false,
             rng: ChaCha8Rng::seed_from_u64(1),
             out: Vec::new(),
             next_tx: 1,
@@ -79,6 +81,7 @@ impl World {
             config: &self.config,
             now: self.now,
             unix_now: 1_700_000_000_000 + self.now,
+            draining: self.draining,
             rng: &mut self.rng,
         };
         let out = step(&mut self.agent, input, &mut env);

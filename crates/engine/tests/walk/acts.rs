@@ -43,6 +43,7 @@ pub enum Act {
     LongWait,
     Restart,
     Operator,
+    Drain,
 }
 
 const NONCE: &str = "Digest realm=\"asterisk\", qop=\"auth\", algorithm=MD5";
@@ -92,6 +93,7 @@ impl World {
             (3, Act::LongWait),
             (2, Act::Restart),
             (2, Act::Operator),
+            (if self.draining { 8 } else { 1 }, Act::Drain),
             (3, Act::Stranger),
         ];
         for at in 0..self.later.len() {
@@ -359,6 +361,15 @@ impl World {
             Act::Restart => {
                 if dice.percent(40) {
                     self.restart();
+                }
+            }
+            Act::Drain => {
+                self.draining = !self.draining;
+                let draining = self.draining;
+                self.note(|| format!("the server drains: {draining}"));
+                if draining {
+                    self.saw("drained");
+                    self.step(Input::Draining);
                 }
             }
             Act::Operator => {

@@ -39,6 +39,7 @@ pub struct World {
     pub agent: Agent,
     pub config: Config,
     pub now: u64,
+    pub draining: bool,
     rng: ChaCha8Rng,
     pub far: Far,
     pub browsers: Vec<Browser>,
@@ -83,6 +84,7 @@ impl World {
             agent: Agent::new("5001"),
             config,
             now: 1_000_000,
+            draining: false,
             rng: ChaCha8Rng::seed_from_u64(seed),
             far: Far::default(),
             browsers: (0..3)
@@ -140,12 +142,13 @@ impl World {
         self.buffer = record;
         self.buffer.clear();
         let (agent, config, rng) = (&mut self.agent, &self.config, &mut self.rng);
-        let now = self.now;
+        let (now, draining) = (self.now, self.draining);
         let out = catch_unwind(AssertUnwindSafe(|| {
             let mut env = Env {
                 config,
                 now,
                 unix_now: 1_700_000_000_000 + now,
+                draining,
                 rng,
             };
             step(agent, input, &mut env)
@@ -707,6 +710,8 @@ impl World {
     }
 
     pub fn restart(&mut self) {
+        // a start ends it
+        self.draining = false;
         self.note(|| "Kamailio starts again".to_owned());
         self.saw("restarted");
         for b in &mut self.browsers {
