@@ -147,6 +147,21 @@ impl Step<'_> {
         }
     }
 
+    /// The dialog in which the far side recorded has gone, and the recording with it.
+    pub fn recording_lost(&mut self, call: usize) {
+        let c = &mut self.agent.calls[call];
+        let state = RecordingState::Stopped;
+        if c.recording.is_none_or(|recording| recording == state) {
+            return;
+        }
+        c.recording = Some(state);
+        let message = ServerMessage::RecordingUpdated {
+            call_id: c.id.clone(),
+            state,
+        };
+        self.event_of_call(call, &message);
+    }
+
     fn recorded(&mut self, call: usize, request: &str, state: RecordingState) {
         let c = &mut self.agent.calls[call];
         c.recording = Some(state);

@@ -392,10 +392,10 @@ impl Step<'_> {
         let old = leg.key.clone();
         self.agent.calls[hidden].leg = leg;
         let gone = self.agent.calls[hidden].leg.gone;
-        let c = &mut self.agent.calls[call];
         // what the far side did for the dialog of before
-        c.remote_hold = false;
-        c.recording = None;
+        self.agent.calls[call].remote_hold = false;
+        self.recording_lost(call);
+        let c = &mut self.agent.calls[call];
         if let Some(Want::Update { request, .. }) = &moving.update {
             self.change_done(call, request, answer);
             let old = &mut self.agent.calls[hidden];

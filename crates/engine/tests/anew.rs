@@ -4,7 +4,7 @@
 mod common;
 
 use common::{config, in_dialog, World, ANSWER, OFFER};
-use rtc_json_engine::SipRequest;
+use rtc_json_engine::{Output, SipRequest};
 use serde_json::{json, Value};
 
 const SDP: &str = "Content-Type: application/sdp\r\n";
@@ -194,4 +194,30 @@ fn between_browsers_the_dtls_role_stays_with_the_certificate() {
         other.body.contains("a=setup:actpass\r\n"),
         "a new association"
     );
+}
+
+#[test]
+fn a_recording_ends_with_the_dialog_that_it_was_made_in() {
+    let (mut w, call, _) = established(TAKES_REPLACES);
+    let start = json!({ "callId": call, "action": "start" });
+    w.send(1, "recording", start, "r1");
+    let info = w.request();
+    w.far_reply(&info, 200, "t1", "", "");
+    assert_eq!(w.frame(1)["payload"]["state"], "recording");
+    let again = update(&mut w, &call);
+    w.far_reply(&again, 200, "t2", SDP, ANSWER);
+    let frames = w.frames(1);
+    let told = frames.iter().find(|f| f["type"] == "recordingUpdated");
+    assert_eq!(
+        told.map(|f| &f["payload"]["state"]),
+        Some(&json!("stopped")),
+        "{frames:#?}"
+    );
+    // its record still says that there was one
+    w.send(1, "hangup", json!({ "callId": call }), "e1");
+    let recorded = w.out.iter().find_map(|output| match output {
+        Output::CallEnded(record) => Some(record.recorded),
+        _ => None,
+    });
+    assert_eq!(recorded, Some(true));
 }
