@@ -47,7 +47,6 @@ const harmless = [
   /openssl bug #1491/, // at every start with TLS
   /set maximum pthreads key/, // the same, Kamailio 6
   tlsBug,
-  /receive_fd\(\): EOF on/, // at an end in good order, of whichever process is the last (one that dies is told by another line)
 ];
 
 /** Lines at WARNING and worse, from one look to the next. */
