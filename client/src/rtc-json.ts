@@ -212,7 +212,7 @@ export class Phone extends Emitter<PhoneEvents> {
     this._disconnect();
     this._setState('reconnecting');
     // (by chance, so that a thousand phones do not come back in the same moment)
-    this._timer = setTimeout(() => this._connect(), Math.random() * Math.min(8000, 500 * 2 ** this._attempts++));
+    this._timer = setTimeout(() => this._connect(), Math.random() * Math.min(4000, 500 * 2 ** this._attempts++));
   }
 
   /** @internal */

@@ -4,7 +4,8 @@ import { after, before, beforeEach, test } from 'node:test';
 import { layCable } from './cable.mjs';
 import { complaints, hears, ms, note, openAgent, serveTestPages, sleep, startBrowser, startUpstream, until } from './fixture.mjs';
 
-const grace = 6;
+// two seconds without a line, then at most four until the client tries again
+const grace = 8;
 // an outage of the sound shorter than this is the jitter of a busy machine
 const shortSilence = 1000;
 
