@@ -310,6 +310,10 @@ impl Step<'_> {
                 return self.hidden_failed(call, 487);
             }
         }
+        let c = &self.agent.calls[call];
+        if c.moves.is_some() && matches!(c.state, State::Trying | State::Ringing) {
+            return self.hidden_failed(call, 487);
+        }
         let reason = if self.ends_transferred(call) {
             EndReason::Transferred
         } else {
@@ -432,9 +436,12 @@ impl Step<'_> {
         let call_id = message.header("Call-ID")?;
         let (local, remote) = (tag_of(message, "To"), tag_of(message, "From"));
         self.agent.calls.iter().position(|c| {
+            // who has answered may ask something at once, and a worker may have that before another one has the 200
+            let unanswered = c.direction == Direction::Out
+                && matches!(c.state, State::Trying | State::Ringing | State::Cancelling);
             c.leg.dialog.call_id == call_id
                 && c.leg.dialog.local_tag == local
-                && c.leg.dialog.remote_tag == remote
+                && (c.leg.dialog.remote_tag == remote || unanswered)
         })
     }
 }

@@ -221,3 +221,63 @@ fn a_recording_ends_with_the_dialog_that_it_was_made_in() {
     });
     assert_eq!(recorded, Some(true));
 }
+
+/// A request in the dialog that the far side has begun with the answer to `invite`.
+fn from_there(method: &str, cseq: u32, invite: &SipRequest, tag: &str) -> String {
+    in_dialog(method, cseq, &invite.from_tag, "")
+        .replace("in-call-1", &invite.call_id)
+        .replace("tag=far1", &format!("tag={tag}"))
+}
+
+#[test]
+fn what_follows_the_200_may_be_here_before_it() {
+    // Asterisk tells the new identity at once
+    let (mut w, call, _) = established(TAKES_REPLACES);
+    let again = update(&mut w, &call);
+    w.far_request(&from_there("UPDATE", 7, &again, "t2"));
+    assert_eq!(w.reply().code, 200);
+    w.far_reply(&again, 200, "t2", TAKES_REPLACES, ANSWER);
+    assert_eq!(only(w.frames(1))["id"], "u1");
+    w.far_request(&from_there("UPDATE", 8, &again, "t2"));
+    assert_eq!(w.reply().code, 200);
+    // (another tag is none of ours from here on)
+    w.far_request(&from_there("UPDATE", 9, &again, "t3"));
+    assert_eq!(w.reply().code, 481);
+}
+
+#[test]
+fn an_offer_before_the_200_waits_and_a_bye_ends() {
+    for hidden in [false, true] {
+        let mut w = World::new(config());
+        w.register(1);
+        let (call, mut invite) = w.call(1, "c1");
+        if hidden {
+            w.far_reply(&invite, 200, "t1", TAKES_REPLACES, ANSWER);
+            invite = update(&mut w, &call);
+        }
+        w.frames(1);
+        let offer = in_dialog("UPDATE", 7, &invite.from_tag, ANSWER)
+            .replace("in-call-1", &invite.call_id)
+            .replace("tag=far1", "tag=t2");
+        w.far_request(&offer);
+        assert_eq!(w.reply().code, 491);
+        w.far_request(&from_there("BYE", 8, &invite, "t2"));
+        assert_eq!(w.reply().code, 200);
+        if hidden {
+            // back to the dialog that there is
+            let within = w.request();
+            assert_eq!((within.method, within.to_tag.as_str()), ("INVITE", "t1"));
+            w.far_reply(&within, 200, "t1", SDP, ANSWER);
+            assert_eq!(only(w.frames(1))["id"], "u1");
+        } else {
+            assert_eq!(w.types(1), ["error", "callEnded"]);
+            assert!(w.agent.calls.is_empty());
+        }
+        // the 200 comes after all: it is acknowledged, and ended
+        w.far_reply(&invite, 200, "t2", SDP, ANSWER);
+        let both = w.requests();
+        let both: Vec<_> = both.iter().map(|r| (r.method, r.to_tag.as_str())).collect();
+        assert_eq!(both, [("ACK", "t2"), ("BYE", "t2")]);
+        assert!(w.frames(1).is_empty());
+    }
+}
