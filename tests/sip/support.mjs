@@ -197,10 +197,12 @@ export const callsBecome = (kamailio, accept, ms = 5000) => until(async () => {
  * @param {{ headers?: string[], body?: string, more?: object }} [options] headers, body: of the 200; more: payload of `call`
  */
 export async function callOut(client, peer, { headers = [], body = farSdp({ setup: 'active' }), more = {} } = {}) {
-  const id = client.send('call', { to: to(peer), sdp: fakeOffer(), iceServers: [], ...more });
-  const invite = await peer.request('INVITE');
+  const call = { to: to(peer), sdp: fakeOffer(), iceServers: [], ...more };
+  const id = client.send('call', call);
+  // several agents may call at once
+  const invite = await peer.waitFor((m) => m.method === 'INVITE' && m.header('To').includes(`sip:${call.to}@`), 5000, `INVITE of ${call.to}`);
   peer.reply(invite, 200, { body, headers });
-  await peer.request('ACK');
+  await peer.waitFor((m) => m.method === 'ACK' && m.callId === invite.callId, 5000, `ACK of ${invite.callId}`);
   const { callId } = await client.waitFor('callAccepted', (p, m) => m.id === id);
   return { callId, id, invite, leg: peer.legOf(invite), peer, sent: invite.body };
 }
