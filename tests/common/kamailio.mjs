@@ -50,6 +50,9 @@ export class Kamailio {
   #keep;
   #ports;
 
+  /** How often it was ended from here. */
+  endings = 0;
+
   constructor({ dir, keep, ports, args }) {
     this.workdir = dir;
     this.#keep = keep;
@@ -147,6 +150,7 @@ export class Kamailio {
 
   /** Ends it in good order and checks that all its processes are gone; the files stay until `stop`. */
   async shutdown() {
+    this.endings += 1;
     if (this.pid) signal(this.pid, 'SIGTERM');
     try {
       await until(() => this.pids.length === 0, { ms: 15_000, what: 'Kamailio ends after SIGTERM' });
@@ -159,6 +163,7 @@ export class Kamailio {
 
   /** Kills every process at once (as a crash of the machine would), and waits until they are gone. The files stay. */
   async kill9() {
+    this.endings += 1;
     this.#killAll();
     // a main process that nobody has waited for yet still holds its pid: the next start would find it running
     await until(() => !this.pid && this.pids.length === 0, { what: 'Kamailio is gone' });

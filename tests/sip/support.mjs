@@ -49,9 +49,14 @@ const harmless = [
   tlsBug,
 ];
 
+/** What Kamailio's own processes may say when they end one after the other, and where else they may not. */
+const eof = /receive_fd\(\): EOF on/;
+
 /** Lines at WARNING and worse, from one look to the next. */
 export class Quiet {
   #seen = 0;
+
+  #endings = 0;
 
   constructor(kamailio) { this.kamailio = kamailio; }
 
@@ -60,7 +65,9 @@ export class Quiet {
     const all = this.kamailio.warnings();
     const news = all.slice(this.#seen);
     this.#seen = all.length;
-    return news.filter((line) => ![...harmless, ...expected].some((known) => known.test(line)));
+    const lastWords = this.kamailio.endings > this.#endings ? [eof] : [];
+    this.#endings = this.kamailio.endings;
+    return news.filter((line) => ![...harmless, ...lastWords, ...expected].some((known) => known.test(line)));
   }
 }
 
