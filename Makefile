@@ -12,7 +12,7 @@ MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help deps build core header module client install deb reproducible demo demo-asterisk \
-	size docs test test-docs test-unit test-client test-sip test-api test-e2e test-packages test-versions bench bench-client lint clean
+	size docs test test-docs test-unit test-client test-sip test-api test-e2e test-packages test-versions bench bench-client fuzz lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -118,9 +118,16 @@ bench-client: ## the client against JsSIP, as shipped and tuned, on the same ser
 	@$(MAKE) --no-print-directory build
 	@exec tests/run tests/bench/client.test.mjs
 
+# seconds for each fuzz target
+T ?= 60
+fuzz: ## each fuzz target for T seconds (60) with AddressSanitizer: `make fuzz T=3600`, `make fuzz TARGET=sdp`
+	@scripts/install-deps.sh build client fuzz
+	@exec scripts/fuzz.sh $(T) $(TARGET)
+
 lint: ## format, clippy, C warnings, TypeScript: all without a warning
 	@echo "==> cargo fmt"
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@echo "==> cargo clippy"
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo "==> C warnings"
