@@ -9,6 +9,7 @@
 #   demo      what `make demo` runs
 #   asterisk  Asterisk 22 in a folder of its own (scripts/asterisk.sh)
 #   packages  what makes the Debian package, and the folder that it is tried in
+#   bench     the other servers of `make bench-peers`; only when asked for
 #
 # Debian packages by root or sudo. RTC_JSON_NO_INSTALL=1 only tells what is missing, and fails when something is.
 set -euo pipefail
@@ -24,6 +25,7 @@ declare -A packages=(
 	[demo]="iproute2 procps"
 	[asterisk]="debootstrap iproute2"
 	[packages]="debootstrap dpkg-dev binutils"
+	[bench]="janus"
 )
 
 groups=("$@")
