@@ -12,7 +12,7 @@ MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help deps build core header module client install deb reproducible demo demo-asterisk \
-	size docs test test-docs test-unit test-client test-sip test-api test-e2e test-packages test-versions bench bench-client fuzz lint clean
+	size docs test test-docs test-unit test-client test-sip test-api test-e2e test-packages test-versions bench bench-client fuzz bench-peers load lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -123,6 +123,16 @@ T ?= 60
 fuzz: ## each fuzz target for T seconds (60) with AddressSanitizer: `make fuzz T=3600`, `make fuzz TARGET=sdp`
 	@scripts/install-deps.sh build client fuzz
 	@exec scripts/fuzz.sh $(T) $(TARGET)
+
+bench-peers: module ## rtc_json against the same Kamailio as SIP-over-WebSocket proxy, and against Janus: ratios
+	@scripts/install-deps.sh test bench
+	cargo build --release --locked -p rtc-json-load
+	@exec node tests/load/peers.mjs
+
+load: module ## 5,000 agents by WSS, 100 calls a second among them (T=60 seconds), then the cost of a call beside 20,000
+	@scripts/install-deps.sh test
+	cargo build --release --locked -p rtc-json-load
+	@exec node tests/load/load.mjs
 
 lint: ## format, clippy, C warnings, TypeScript: all without a warning
 	@echo "==> cargo fmt"

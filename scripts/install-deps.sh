@@ -10,6 +10,7 @@
 #   asterisk  Asterisk 22 in a folder of its own (scripts/asterisk.sh)
 #   fuzz      what libFuzzer is built with (cargo-fuzz itself: packaging/cargo-tool.sh)
 #   packages  what makes the Debian package, and the folder that it is tried in
+#   bench     the other servers of `make bench-peers`; only when asked for
 #
 # Debian packages by root or sudo. RTC_JSON_NO_INSTALL=1 only tells what is missing, and fails when something is.
 set -euo pipefail
@@ -26,6 +27,7 @@ declare -A packages=(
 	[asterisk]="debootstrap iproute2"
 	[fuzz]="g++"
 	[packages]="debootstrap dpkg-dev binutils"
+	[bench]="janus"
 )
 
 groups=("$@")
