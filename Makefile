@@ -11,8 +11,7 @@ MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/
 # the places of what install-deps may just have installed
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help deps build core header module client install deb reproducible demo demo-asterisk \
-	size docs test test-docs test-unit test-client test-sip test-api test-e2e test-packages test-versions bench bench-client fuzz bench-peers load lint clean
+.PHONY: $(shell sed -nE 's/^([a-z0-9-]+):.*\#\# .*/\1/p' Makefile)
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -104,6 +103,10 @@ test-packages: ## the Debian package, installed into a Debian folder of its own 
 
 test-versions: ## the same module on Kamailio 6.0 and 6.1 (installs them into folders of their own)
 	@exec tests/run versions
+
+test-faults: ## what is promised when processes die, servers are away, memory and packets are lost, clients are hostile (some ten minutes)
+	@scripts/install-deps.sh build kamailio
+	@exec tests/run faults
 
 bench: ## benchmarks of the Rust core, and the API on a real Kamailio beside a fixed string
 	@echo "==> benchmarks"

@@ -100,6 +100,7 @@ export class Peer {
 
   /** @param {string} text */
   send(text) {
+    if (this.closed) return;
     this.log.push({ dir: 'out', at: performance.now(), message: new SipMessage(text), repeat: false });
     this.#socket.send(text, this.server, '127.0.0.1');
   }
@@ -184,7 +185,11 @@ export class Peer {
   /** Begins anew, for the next test. */
   forget() { this.log = []; }
 
-  close() { return new Promise((done) => { this.#socket.close(done); }); }
+  close() {
+    if (this.closed) return undefined;
+    this.closed = true;
+    return new Promise((done) => { this.#socket.close(done); });
+  }
 }
 
 /** One side of a dialog. */

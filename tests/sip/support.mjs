@@ -113,6 +113,14 @@ export async function idle(kamailio, { ms = 12_000 } = {}) {
   assert.fail(`left over after ${ms} ms: ${JSON.stringify(left)}`);
 }
 
+/** What is in use once no call is left: shared memory, private memory by process, the arena. @param {import('../common/kamailio.mjs').Kamailio} kamailio */
+export async function memoryOf(kamailio) {
+  await idle(kamailio, { ms: 40_000 });
+  const shm = Number((await kamailio.rpc('core.shmmem')).used);
+  const pkg = new Map((await kamailio.rpcRows('pkg.stats')).map((row) => [`${row.pid} ${row.desc ?? ''}`, Number(row.used)]));
+  return { shm, pkg, arena: await kamailio.stat('arena_used'), records: await kamailio.stat('arena_records') };
+}
+
 /** What one test opens; ended with it. */
 export class Bench {
   /** @type {import('../common/kamailio.mjs').Kamailio} */
