@@ -135,7 +135,7 @@ test('every message and every type of crates/protocol is in messages.ts, and not
 test('a drift is seen: a field renamed, added, made optional, of another type; a message or a word that is new', () => {
   for (const [side, from, to, name] of [
     ['server', 'remote_hold: bool,\n        /// An offer', 'far_hold: bool,\n        /// An offer', 'server_callUpdated'],
-    ['server', '        code: u16,\n    },\n    /// Prove', '        code: u16,\n        more: bool,\n    },\n    /// Prove', 'server_registrationFailed'],
+    ['server', '        retry_after: Option<u64>,\n    },\n    /// Prove', '        retry_after: Option<u64>,\n        more: bool,\n    },\n    /// Prove', 'server_registrationFailed'],
     ['client', 'digit: String', 'digit: Option<String>', 'client_dtmf'],
     ['client', 'muted: bool', 'muted: String', 'client_mute'],
     ['server', '    Pong,', '    Pong,\n    Gong,', 'server'],
