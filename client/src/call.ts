@@ -85,18 +85,20 @@ export class Call extends Emitter<CallEvents> {
   /** @internal */
   declare _error?: RtcJsonError;
 
-  /** @internal `party` becomes part of the call */
-  constructor(phone: Phone, party: object) {
+  /** @internal `party` becomes part of the call; `options` of one that is to be made, with its number in them */
+  constructor(phone: Phone, party: object, options?: RequestOptions & { to: string }) {
     super();
     Object.assign(this, party);
     this._phone = phone;
+    // (the browser opens the microphone while it makes the connection)
+    if (options) this._start('call', options).catch(() => {});
     // (the registration brings `iceServers`)
     const pc = (this.pc = new RTCPeerConnection({ ...phone.registration, ...phone._options.rtc }));
     pc.ontrack = ({ track }) => this._emit('stream', (this.remoteStream = new MediaStream([track])));
     // the path is lost: after a while, unless it comes back, another one is looked for
     pc.oniceconnectionstatechange = () => {
       clearTimeout(this._timer);
-      if (/^[df]/.test(this.pc.iceConnectionState)) {
+      if (/^[df]/.test(pc.iceConnectionState)) {
         this._timer = setTimeout(() => this.state === 'established' && this.update().catch(() => {}), 2000);
       }
     };
@@ -109,7 +111,7 @@ export class Call extends Emitter<CallEvents> {
    *
    * @throws RtcJsonError without a microphone (the call goes on ringing), or when the server refuses (the call ends)
    */
-  answer(options: RequestOptions = {}): Promise<void> {
+  answer(options?: RequestOptions): Promise<void> {
     return (this._answering ??= this._start('answer', options));
   }
 
@@ -146,7 +148,7 @@ export class Call extends Emitter<CallEvents> {
   /** Sends digits. @param duration milliseconds of each tone */
   async dtmf(digit: string, duration?: number): Promise<void> {
     const { mode } = await this.request('dtmf', { digit, duration });
-    const { dtmf } = this.pc.getSenders()[0]!;
+    const dtmf = this.pc.getSenders()[0]!.dtmf;
     // (what has not been played of digits before it goes on)
     if (mode) dtmf!.insertDTMF(dtmf!.toneBuffer + digit, duration);
   }
@@ -172,11 +174,11 @@ export class Call extends Emitter<CallEvents> {
   }
 
   /** @internal */
-  async _start(type: 'call' | 'answer', { signal, ...payload }: RequestOptions): Promise<void> {
+  async _start(type: 'call' | 'answer', { signal, ...payload }: RequestOptions = {}): Promise<void> {
     try {
       await this._openMicrophone();
       await this._offer(type, payload, { signal });
-      await this._run(async () => this._setState('established'));
+      await this._run(() => this._setState('established'));
     } catch (cause) {
       this._answering = undefined;
       const error = asError(cause);
@@ -191,16 +193,15 @@ export class Call extends Emitter<CallEvents> {
 
   /** @internal */
   async _openMicrophone(): Promise<void> {
-    const { pc } = this;
     const { audio = true, codecs = /PCMU|telephone/ } = this._phone._options;
-    const stream = (this._stream =
-      (audio as MediaStream).clone?.() ?? (await navigator.mediaDevices.getUserMedia({ audio } as MediaStreamConstraints)));
+    const stream = (this._stream = await ((audio as MediaStream).clone?.() ??
+      navigator.mediaDevices.getUserMedia({ audio } as MediaStreamConstraints)));
     this._set({});
     // hung up while the browser asked: nothing may keep the microphone. (A closed connection takes no track.)
     if (this._over) this._release();
-    pc.addTrack(stream.getTracks()[0]!, stream);
-    pc.getTransceivers()[0]!.setCodecPreferences?.(
-      RTCRtpReceiver.getCapabilities('audio')!.codecs.filter(({ mimeType }) => codecs.test(mimeType)),
+    this.pc.addTrack(stream.getTracks()[0]!, stream);
+    this.pc.getTransceivers()[0]!.setCodecPreferences?.(
+      RTCRtpReceiver.getCapabilities('audio')!.codecs.filter((codec) => codecs.test(codec.mimeType)),
     );
   }
 
@@ -212,7 +213,7 @@ export class Call extends Emitter<CallEvents> {
     this._run(async () => {
       if (type === 'callEnded') return this._end(payload.reason, payload);
       if (this._over) return;
-      const stable = pc.signalingState === 'stable';
+      const stable = /stable/.test(pc.signalingState);
       if (sdp) {
         const offer = answerNeeded || type === 'incomingCall';
         // the server has offered again what we said last, or the answer follows an early one
@@ -247,7 +248,7 @@ export class Call extends Emitter<CallEvents> {
 
   /** @internal */
   get _over(): boolean {
-    return /^end/.test(this.state);
+    return /end/.test(this.state);
   }
 
   /** @internal what comes late cannot bring an earlier state back */
@@ -264,7 +265,7 @@ export class Call extends Emitter<CallEvents> {
   }
 
   /** @internal one job after the other: a description must be in place before the next message acts on it */
-  _run(job: () => Promise<unknown>): Promise<unknown> {
+  _run(job: () => unknown): Promise<unknown> {
     return (this._queue = this._queue.then(job, job));
   }
 
@@ -276,20 +277,22 @@ export class Call extends Emitter<CallEvents> {
 
   /**
    * @internal a job: our next description, an answer if there is an offer, and the request that carries it. It leaves as
-   * soon as it is there: the server does without our candidates, so nothing waits for their gathering.
+   * soon as it is there: the server does without our candidates, so it waits neither for their gathering nor for the
+   * browser to make its connection ready.
    */
   async _describe(type: 'call' | 'answer' | 'update', payload?: object, options?: RequestOptions): Promise<void> {
-    const { pc, _phone: phone } = this;
+    const { pc } = this;
     if (type === 'update') {
       // another exchange is under way
-      if (pc.signalingState !== 'stable') throw { retryable: true };
+      if (!/stable/.test(pc.signalingState)) throw { retryable: true };
       pc.restartIce();
     }
-    await pc.setLocalDescription();
+    const description = await (/remote/.test(pc.signalingState) ? pc.createAnswer() : pc.createOffer());
     this._setState('trying');
-    this._outcome = phone.request(type, { callId: this.id, ...payload, sdp: pc.localDescription!.sdp } as never, options);
-    this._request = phone._id;
+    this._outcome = this._phone.request(type, { callId: this.id, ...payload, sdp: description.sdp } as never, options);
+    this._request = this._phone._id;
     this._outcome.catch(() => {});
+    await pc.setLocalDescription(description);
   }
 
   /** @internal */
@@ -299,8 +302,9 @@ export class Call extends Emitter<CallEvents> {
 
   /** @internal */
   _release(): void {
-    this.pc.close();
+    // (first: where the settings of the connection are bad, there is none)
     this._tracks();
+    this.pc.close();
     // a job on a closed connection never ends (WebRTC 1.0, section 4.4.1.2): nothing may wait for it
     this._queue = Promise.resolve();
   }

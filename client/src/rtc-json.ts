@@ -68,8 +68,10 @@ interface Waiting {
   _settle(outcome: any): void;
 }
 
-/** Key of the caller of `register` among those who wait. */
-const REGISTER = '';
+/** Of the caller of `register`, among those who wait. */
+const enum Key {
+  register = '',
+}
 
 /**
  * A telephone: one DN at one server.
@@ -121,17 +123,15 @@ export class Phone extends Emitter<PhoneEvents> {
    * @throws RtcJsonError when the server refuses or cannot be reached; only a phone that was registered keeps trying
    */
   register(): Promise<Registered> {
-    this._registering ??= new Promise((_settle) => this._waiting.set(REGISTER, { _settle }));
+    this._registering ??= new Promise((_settle) => this._waiting.set(Key.register, { _settle }));
     if (!this.registration) this._setState('connecting');
     if (!this._socket) this._connect();
     return this._registering;
   }
 
   /** Calls a number. Failures, too, come as the call's event `ended`. */
-  call(to: string, options: CallOptions = {}): Call {
-    const call = new this.Call(this, { direction: 'out', state: 'new', from: this._options.dn, to });
-    call._start('call', { ...options, to } as CallOptions).catch(() => {});
-    return call;
+  call(to: string, options?: CallOptions): Call {
+    return new this.Call(this, { direction: 'out', to, state: 'new', from: this._options.dn }, { ...options, to });
   }
 
   /** Ends the registration and all calls, then closes the connection. */
@@ -161,7 +161,7 @@ export class Phone extends Emitter<PhoneEvents> {
   /** @internal sends if there is a session; otherwise the message is lost */
   _send(type: string, payload: object): string {
     // a page that was reloaded must not use an id again: the server would take it for a retry
-    const frame = JSON.stringify({ type, payload, id: (this._id = `${this._ids++}`) });
+    const frame = JSON.stringify({ type, payload, id: (this._id = this._ids++ + '') });
     if (this.state === 'registered') this._socket!.send(frame);
     return frame;
   }
@@ -220,7 +220,6 @@ export class Phone extends Emitter<PhoneEvents> {
     this._disconnect();
     this._setState('closed');
     this.registration = this._registering = this.session = undefined;
-    this._attempts = 0;
     this._forget(error, reason);
   }
 
@@ -232,7 +231,7 @@ export class Phone extends Emitter<PhoneEvents> {
   }
 
   /** @internal */
-  _receive(data: string): void {
+  _receive(data: string): unknown {
     const { type, payload, id } = JSON.parse(data);
     this._heard = 1;
     const event = +id.split('evt-')[1];
@@ -280,16 +279,16 @@ export class Phone extends Emitter<PhoneEvents> {
   }
 
   /** @internal */
-  _onRegister(type: string, payload: any): void {
-    if (type === 'challenge') return void this._authenticate(payload);
+  _onRegister(type: string, payload: any): unknown {
+    if (type === 'challenge') return this._authenticate(payload);
     if (type !== 'registered') {
       const error = new RtcJsonError(payload.reason ?? payload.message, payload);
       if (this.session && error.retryable) return this._lost();
       this._stop(error);
       return this._emit('error', error);
     }
-    this._waiting.get(REGISTER)?._settle(payload);
-    this._waiting.delete(REGISTER);
+    this._waiting.get(Key.register)?._settle(payload);
+    this._waiting.delete(Key.register);
     if (this.session?.resume !== payload.session) {
       this._forget(new RtcJsonError('session_expired'));
       this.session = { resume: payload.session, last: 0 };

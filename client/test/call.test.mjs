@@ -208,6 +208,32 @@ test('without a microphone an outbound call ends with media_error and the browse
   phone.close();
 });
 
+test('settings that the browser makes no connection of: told at once, the microphone is released', async (t) => {
+  const stream = fakeStream();
+  microphone(async () => stream);
+  const { phone, socket } = await registered({ audio: undefined });
+  t.mock.method(globalThis, 'RTCPeerConnection', function refuse() { throw new TypeError('bad settings'); });
+  assert.throws(() => phone.call('1003'), /bad settings/);
+  await settle();
+  assert.ok(stream.track.stopped);
+  assert.equal(phone.calls.size, 0);
+  assert.equal(socket.count('call'), 0);
+  phone.close();
+});
+
+test('the microphone is asked for before anything else of a call is made, and the request leaves before the browser has its description in place', async () => {
+  const order = [];
+  microphone(async () => (order.push(`microphone, ${FakePeer.all.length - before} connections`), fakeStream()));
+  const { phone, socket } = await registered({ audio: undefined });
+  const before = FakePeer.all.length;
+  const call = phone.call('1003');
+  assert.deepEqual(order, ['microphone, 0 connections']);
+  call.pc.setLocalDescription = () => new Promise(() => {});
+  await settle();
+  assert.equal(socket.find('call').payload.sdp, 'offer 1 ice 0');
+  phone.close();
+});
+
 test('an answer that the browser cannot take hangs up and ends the call', async () => {
   const { phone, socket } = await registered();
   const call = phone.call('1003');

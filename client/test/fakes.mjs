@@ -97,6 +97,18 @@ export class FakePeer {
   restartIce() {
     this.restart = true;
   }
+  async createOffer() {
+    return this.#describe('offer');
+  }
+  async createAnswer() {
+    if (this.signalingState !== 'have-remote-offer') throw invalid('nothing to answer');
+    return this.#describe('answer');
+  }
+  #describe(type) {
+    if (this.signalingState === 'closed') throw invalid('closed');
+    const restarts = this.restarts + (type === 'offer' && this.restart ? 1 : 0);
+    return { type, sdp: `${type} ${this.descriptions + 1} ice ${restarts}` };
+  }
   async setLocalDescription(description) {
     if (this.signalingState === 'closed') throw invalid('closed');
     if (description?.type === 'rollback') {
@@ -104,13 +116,17 @@ export class FakePeer {
       this.#rollback();
       return;
     }
-    const type = this.signalingState === 'have-remote-offer' ? 'answer' : 'offer';
+    const next = this.#describe(this.signalingState === 'have-remote-offer' ? 'answer' : 'offer');
+    // (a browser takes only what it has made last)
+    if (description && description.sdp !== next.sdp) throw Object.assign(new Error('another description'), { name: 'InvalidModificationError' });
+    const { type } = next;
     if (type === 'offer' && this.restart) {
       this.restarts++;
       this.restart = false;
     }
+    this.descriptions++;
     this.before = this.localDescription;
-    this.localDescription = { type, sdp: `${type} ${++this.descriptions} ice ${this.restarts}` };
+    this.localDescription = next;
     this.signalingState = type === 'offer' ? 'have-local-offer' : 'stable';
     this.log.push(`local ${this.localDescription.sdp}`);
   }
