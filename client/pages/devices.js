@@ -24,9 +24,9 @@ export function setUpSettings({ onMicrophone, onLanguage, onError }) {
 
   element('open-settings').addEventListener('click', open);
   element('settings').addEventListener('close', () => endTest?.());
-  element('microphone').addEventListener('change', ({ target }) => {
+  element('microphone').addEventListener('change', async ({ target }) => {
     change('microphone', target.value);
-    applyMicrophone();
+    await applyMicrophone();
     listen();
     onMicrophone();
   });
@@ -54,7 +54,10 @@ export function setUpSettings({ onMicrophone, onLanguage, onError }) {
     listDevices();
     onLanguage();
   });
-  navigator.mediaDevices?.addEventListener('devicechange', () => element('settings').open && listDevices());
+  navigator.mediaDevices?.addEventListener('devicechange', () => {
+    applyMicrophone();
+    if (element('settings').open) listDevices();
+  });
 
   async function listen() {
     endTest?.();
@@ -121,10 +124,14 @@ async function listDevices() {
   }
 }
 
-function applyMicrophone() {
-  // (not `exact`: one that is unplugged must not keep an agent from talking)
-  if (settings.microphone) microphone.deviceId = { ideal: settings.microphone };
+async function applyMicrophone() {
+  const { microphone: id } = settings;
+  // (Chromium takes the system's where another one is only wished for, so the one that is there is demanded; one that is unplugged
+  // must not keep an agent from talking, and a browser that has not asked yet hides which ones there are)
+  if (id) microphone.deviceId = { ideal: id };
   else delete microphone.deviceId;
+  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  if (id && id === settings.microphone && devices.some(({ deviceId }) => deviceId === id)) microphone.deviceId = { exact: id };
 }
 
 function applySpeaker() {
