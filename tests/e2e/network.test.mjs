@@ -1,5 +1,6 @@
 /** A call outlives the connection of its page, and a crash of Kamailio. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { after, before, beforeEach, test } from 'node:test';
 import { layCable } from './cable.mjs';
 import { complaints, hears, ms, note, openAgent, serveTestPages, sleep, startBrowser, startUpstream, until } from './fixture.mjs';
@@ -141,6 +142,34 @@ test('the page does not come back: Asterisk gets its BYE after resume_grace', as
   // and the page, when it comes back after all, learns it
   cable.down = false;
   assert.ok((await agent.reaches(call, 'ended', 12_000)).end);
+});
+
+test('the network is gone for five seconds, for sound and messages alike: both are back, the call goes on', {
+  skip: !process.env.RTC_JSON_NAMESPACE && 'there is no network of its own to take down',
+}, async () => {
+  const call = await talk();
+  const { id } = await agent.about(call);
+  const start = await agent.run('sound', call);
+  const ip = (line) => execFileSync('ip', line.split(' '));
+  ip('link set lo down');
+  try { await sleep(5000); } finally {
+    ip('link set lo up');
+    // (what tests/run has put there goes with the interface)
+    ip('route replace 8.8.8.8/32 dev lo src 127.0.0.1');
+  }
+  const up = clock();
+  const during = await agent.run('sound', call);
+  assert.ok(during.packets - start.packets < 150, `${during.packets - start.packets} packets came without a network`);
+  await until(async () => (await agent.run('sound', call)).packets > during.packets + 25, { ms: 12_000, what: 'sound comes again' })
+    .catch(async (error) => { throw new Error(`${error.message}\n${await agent.transcript()}`); });
+  const sound = clock();
+  await until(async () => await agent.run('phoneState') === 'registered', { ms: 12_000, what: 'the phone is registered' });
+  // (an echo: what is heard went both ways)
+  note(await hears([agent, call]));
+  const after = await agent.about(call);
+  assert.deepEqual([after.id, after.state], [id, 'established']);
+  note(`no sound for ${Math.round(after.watched.longest)} ms, of them ${ms(up, sound)} ms with the network back`);
+  await hangUp(call);
 });
 
 test('Kamailio is killed in mid-call and started again: the call goes on', async () => {
