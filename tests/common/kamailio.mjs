@@ -31,7 +31,7 @@ export const agents = Array.from({ length: 10 }, (_, i) => String(5001 + i));
  * @typedef {{
  *   mode?: 'local' | 'upstream', asteriskPort?: number, nextHop?: string, workers?: number, debug?: number, shm?: number,
  *   params?: Record<string, string | number>, defines?: Record<string, string | number | true>, cfgExtra?: string,
- *   workdir?: string, users?: string[], cfg?: string, env?: Record<string, string>,
+ *   workdir?: string, users?: string[], cfg?: string, env?: Record<string, string>, args?: string[],
  * }} Options
  *   mode: who knows the agents: Kamailio's own table, or a registrar behind it;
  *   asteriskPort: the registrar and next hop on 127.0.0.1, or nextHop: the same as a SIP URI;
@@ -40,7 +40,8 @@ export const agents = Array.from({ length: 10 }, (_, i) => String(5001 + i));
  *   defines: further `-A` defines, as they stand in a config (strings with their quotes);
  *   cfgExtra: text at the end of the config; workdir: kept afterwards, else a temporary folder;
  *   users: agents in the database (password pw + name); cfg: another config than the example;
- *   env: of its processes, beside this one's
+ *   env: of its processes, beside this one's;
+ *   args: further arguments of Kamailio's command line
  */
 
 /** A running Kamailio. Made by `startKamailio`. */
@@ -208,7 +209,7 @@ export class Kamailio {
  */
 export async function startKamailio({
   mode = 'local', asteriskPort, nextHop, workers = 4, debug = 2, shm = 256, params = {}, defines = {}, cfgExtra = '',
-  workdir, users = agents, cfg = path.join(top, 'kamailio.cfg.example'), env,
+  workdir, users = agents, cfg = path.join(top, 'kamailio.cfg.example'), env, args = [],
 } = {}) {
   const dir = workdir ?? fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-kamailio-'));
   fs.mkdirSync(path.join(dir, 'run'), { recursive: true });
@@ -244,6 +245,7 @@ export async function startKamailio({
       '-f', file, '-DD', '-E', '-Y', path.join(dir, 'run'), '-P', path.join(dir, 'run/kamailio.pid'),
       '-m', String(shm), '-n', String(workers), '-N', String(workers), '-L', modulePathList(),
       ...Object.entries(defined).flatMap(([name, value]) => ['-A', value === true ? name : `${name}=${value}`]),
+      ...args,
     ],
   });
   await kamailio.start();

@@ -14,7 +14,9 @@ import { addAgents, cpuOf, firstAgent, median, startGenerator, tell, usage } fro
 
 const number = (name, otherwise) => Number(process.env[name] ?? otherwise);
 const [agents, rate, concurrent, seconds] = [number('AGENTS', 5000), number('RATE', 100), number('CONCURRENT', 1000), number('T', 60)];
-const [few, many] = [number('FEW', 100), number('MANY', 20_000)];
+// a connection is an open file of Kamailio's main TCP process, and of the generator
+const files = Number(/^Max open files +\d+ +(\d+)/m.exec(fs.readFileSync('/proc/self/limits', 'latin1'))?.[1]);
+const [few, many] = [number('FEW', 100), Math.min(number('MANY', 20_000), files - 300)];
 const aims = { delay: 10_000, success: 0.9999, cost: 1.1, growth: 1.02 };
 // a call is in tm for so long after its INVITE was answered: what it holds then is no leak
 const tmKeeps = 35_000;
@@ -30,7 +32,7 @@ async function start({ connections, shm, workers = 4, defines = {} }) {
   onExit(() => fs.rmSync(cfg.replace('/kamailio.cfg', ''), { recursive: true, force: true }));
   fs.writeFileSync(cfg, connectionMax(fs.readFileSync(new URL('../../kamailio.cfg.example', import.meta.url), 'utf8'), connections + 100));
   const peer = `127.0.0.1:${await freePort()}`;
-  const kamailio = await startKamailio({ cfg, workers, shm, nextHop: `sip:${peer}`, users: [], debug: 1, defines });
+  const kamailio = await startKamailio({ cfg, workers, shm, nextHop: `sip:${peer}`, users: [], debug: 1, defines, params: { call_history: 100 } });
   addAgents(kamailio, connections);
   return { kamailio, common: { kind: 'rtc', first: firstAgent, offer, peer } };
 }
@@ -88,6 +90,7 @@ async function idleAndCalls() {
       // shorter runs end before tm is full
       if (seconds * 1000 >= 3 * tmKeeps) aim(last <= first * aims.growth, `${key} grows: ${first} to ${last} kB`);
     }
+    for (const line of kamailio.warnings().slice(0, 10)) console.log(line);
     const left = await until(async () => (await usage(kamailio)).calls === 0, { ms: 10_000, every: 500, what: 'all calls are over' }).catch(() => false);
     aim(left, 'calls are left over');
     await generator.stop();

@@ -19,6 +19,7 @@ const fresh = (what) => `${what}${process.pid}x${(unique += 1)}${Math.random().t
 export const farSdp = ({ setup = 'actpass', version = 1, direction = 'sendrecv', address = '127.0.0.1', ufrag = 'sipp', candidates } = {}) => template
   .replace('c=IN IP4 [media_ip]', `c=IN IP4 ${address}`)
   .replaceAll(/\[(?:local|media)_ip\]/g, '127.0.0.1').replace('[media_port]', '40000')
+  .replace('@profile@', 'UDP/TLS/RTP/SAVPF')
   .replace('@SETUP@', setup).replace('@VERSION@', String(version)).replace('@DIRECTION@', direction)
   .replace('ice-ufrag:sipp', `ice-ufrag:${ufrag}`)
   .replace(/^(a=candidate:.*)$/m, (line) => (candidates ?? [line]).join('\n'))

@@ -369,6 +369,12 @@ pub unsafe extern "C" fn rtc_json_sip_reply(
             return;
         };
         let message = Message::parse(raw).ok();
+        // what cannot be read grants nothing, whatever its status: a 2xx would have no dialog to go with it
+        let code = match raw.is_empty() || message.is_some() {
+            true => code,
+            false if code < 200 => return,
+            false => 502,
+        };
         runtime.sip_reply(handle, code, message.as_ref());
     });
 }

@@ -63,4 +63,8 @@ pub fn frame(text: &str) {
             && object["payload"].is_object(),
         "{text}"
     );
+    if object["type"] == "error" {
+        let code = object["payload"]["code"].as_u64();
+        assert!(code.is_some_and(|code| code >= 300), "{text}");
+    }
 }

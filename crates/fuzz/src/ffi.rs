@@ -383,6 +383,16 @@ pub fn call(line: &[u8]) {
                     answer(&asked, number.abs(), headers);
                 }
             }
+            b'q' => {
+                // tm took it for a reply; we cannot read it
+                if let Some(asked) = ASKED.with_borrow_mut(Vec::pop) {
+                    rtc_json_sip_reply(
+                        lend(&asked.handle),
+                        number,
+                        lend("SIP/2.0 200 OK\r\nContent-Length: -999\r\n\r\n"),
+                    );
+                }
+            }
             b'm' => rtc_json_sip_reply(lend_bytes(rest), 200, lend("")),
             b'g' => {
                 let message = fill(rest, true);

@@ -61,6 +61,8 @@ pub struct Agent {
     count: u64,
     /// Session and handle of Janus.
     ids: (u64, u64),
+    /// Janus has taken its media down.
+    down: bool,
 }
 
 impl Agent {
@@ -83,6 +85,7 @@ impl Agent {
             offer,
             count: 0,
             ids: (0, 0),
+            down: false,
         };
         match kind {
             Kind::Rtc => agent.sign_in_rtc().await?,
@@ -288,25 +291,33 @@ impl Agent {
 
     /// The event of this name, with its description if it has one.
     async fn event_of_janus(&mut self, name: &str) -> Result<String, Error> {
-        self.until(|message| {
-            let data = &message["plugindata"]["data"];
-            if message["janus"] == "error" || data["error"].is_string() {
-                return Err(Error::Unexpected);
-            }
-            match data["result"]["event"].as_str() {
-                Some(event) if event == name => {
-                    let sdp = message["jsep"]["sdp"].as_str().unwrap_or_default();
-                    Ok(Some(sdp.to_owned()))
+        let mut down = false;
+        let event = self
+            .until(|message| {
+                let data = &message["plugindata"]["data"];
+                down |= message["janus"] == "hangup";
+                if let Some(error) = data["error"].as_str() {
+                    return Err(Error::Janus(error.to_owned()));
                 }
-                // the far side, or Janus itself, has ended what should go on
-                Some("hangup") | Some("registration_failed") => {
-                    let code = data["result"]["code"].as_u64().unwrap_or_default();
-                    Err(Error::Refused(u16::try_from(code).unwrap_or_default()))
+                if message["janus"] == "error" {
+                    return Err(Error::Unexpected);
                 }
-                _ => Ok(None),
-            }
-        })
-        .await
+                match data["result"]["event"].as_str() {
+                    Some(event) if event == name => {
+                        let sdp = message["jsep"]["sdp"].as_str().unwrap_or_default();
+                        Ok(Some(sdp.to_owned()))
+                    }
+                    // the far side, or Janus itself, has ended what should go on
+                    Some("hangup") | Some("registration_failed") => {
+                        let code = data["result"]["code"].as_u64().unwrap_or_default();
+                        Err(Error::Refused(u16::try_from(code).unwrap_or_default()))
+                    }
+                    _ => Ok(None),
+                }
+            })
+            .await;
+        self.down |= down;
+        event
     }
 
     async fn sign_in_janus(&mut self) -> Result<(), Error> {
@@ -324,6 +335,7 @@ impl Agent {
     async fn call_janus(&mut self, to: &str, talk: Duration) -> Result<Times, Error> {
         let body = json!({ "request": "call", "uri": format!("sip:{to}") });
         let jsep = json!({ "type": "offer", "sdp": self.offer });
+        self.down = false;
         let called = Instant::now();
         self.ask_janus(json!({ "janus": "message", "body": body, "jsep": jsep }))
             .await?;
@@ -337,6 +349,11 @@ impl Agent {
         self.ask_janus(json!({ "janus": "message", "body": body }))
             .await?;
         self.event_of_janus("hangup").await?;
+        // until then it takes no other call on this handle
+        if !self.down {
+            self.until(|message| Ok((message["janus"] == "hangup").then_some(())))
+                .await?;
+        }
         Ok(Times { called, accepted })
     }
 }

@@ -43,6 +43,9 @@ pub enum Error {
     /// It said what should not come.
     #[error("an unexpected message")]
     Unexpected,
+    /// Janus says why.
+    #[error("Janus: {0}")]
+    Janus(String),
     /// It said nothing for half a minute.
     #[error("no answer in time")]
     Late,
