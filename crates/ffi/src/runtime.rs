@@ -21,6 +21,7 @@ use rtc_json_store::{Arena, Error as StoreError, Guard};
 use serde::{Deserialize, Serialize};
 
 use crate::attempts::Attempts;
+use crate::fault;
 use crate::genesys;
 use crate::host::{Ha1Answer, Host, Level};
 use crate::ice::{IceServers, SharedSecret};
@@ -156,7 +157,9 @@ impl Runtime {
                 .map_err(|error| self.store_failed(dn, &error))?
                 .ok_or(Failed::NoAgent)?,
         };
+        fault::point();
         let outputs = self.locked_step(dn, input, &mut guard)?;
+        fault::point();
         let turn = outputs
             .iter()
             .any(|o| matches!(o, Output::Frame { .. }))
@@ -172,6 +175,7 @@ impl Runtime {
         }
         if let Some(mut turn) = turn {
             turn.wait();
+            fault::point();
             self.send_frames(dn, &outputs, next);
         }
         self.carry_out(dn, outputs, next);
@@ -202,6 +206,7 @@ impl Runtime {
                 outputs = engine::step(&mut agent, Input::Restarted, &mut env);
             }
             outputs.extend(engine::step(&mut agent, input, &mut env));
+            fault::point();
             outputs
         }));
         let Ok(outputs) = result else {
@@ -315,6 +320,7 @@ impl Runtime {
 
     fn carry_out(&self, dn: &str, outputs: Vec<Output>, next: &mut Next) {
         for output in outputs {
+            fault::point();
             match output {
                 Output::Frame { .. } => {}
                 Output::Close {

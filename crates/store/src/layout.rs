@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use crate::lock::Lock;
+use crate::lock::{Lock, RawLock};
 
 /// Longest key, in bytes.
 pub const MAX_KEY: usize = 72;
@@ -125,6 +125,8 @@ pub(crate) struct Page {
 
 pub(crate) const PAGE_SPAN: u32 = u32::MAX;
 
+// A lock must be its raw part and nothing else
+const _: () = assert!(size_of::<Lock>() == size_of::<RawLock>() && size_of::<RawLock>() == 8);
 const _: () = assert!(size_of::<Header>() <= HEADER_LEN - MAGIC_END.len());
 const _: () =
     assert!(size_of::<Slot>() == 192 && size_of::<Bucket>() == 16 && size_of::<Page>() == 48);
