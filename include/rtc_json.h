@@ -127,8 +127,8 @@ void rtc_json_directory_end(void);
 // Writes records of calls that wait for their table; every second, in one process.
 void rtc_json_records_write(void);
 
-// Every 100 ms, in one process.
-void rtc_json_tick(void);
+// Every 100 ms, in one process. 1: the server is empty and is to end, told once. 0: go on.
+int32_t rtc_json_tick(void);
 
 // `$rtcj(name)` in this process's current event. 1: `*out` is set and valid until the next call. 0: there is no such value.
 // Never gives a secret.
@@ -174,11 +174,12 @@ int32_t rtc_json_rpc_calls(const rtc_json_rpc_sink_t *sink);
 // `call_id` must be readable.
 int32_t rtc_json_rpc_hangup(rtc_json_str_t call_id);
 
-// Lets the server become empty (`on` is not 0) or fill again, and shows what is left. 0 or -1.
+// Lets the server become empty (`mode` 1), and end then (2), or fill again (0), and shows what is left. 0 or -1.
 //
 // # Safety
 // `sink` must point to a valid struct.
-int32_t rtc_json_rpc_drain(int32_t on, const rtc_json_rpc_sink_t *sink);
+int32_t rtc_json_rpc_drain(int32_t mode,
+                           const rtc_json_rpc_sink_t *sink);
 
 // Shows the statistics. 0 or -1.
 //

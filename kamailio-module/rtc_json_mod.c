@@ -1,4 +1,5 @@
 /* rtc_json_mod.c: exports, parameters, start and end, script functions, $rtcj(name), KEMI. */
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -375,7 +376,9 @@ static void tick(unsigned int ticks, void *param)
 {
 	(void)ticks;
 	(void)param;
-	rtc_json_tick();
+	/* the main process ends all others in good order */
+	if(rtc_json_tick() == 1)
+		kill(pt[0].pid, SIGTERM);
 }
 
 static void records_tick(unsigned int ticks, void *param)

@@ -1,6 +1,7 @@
 /* rtc_json_rpc.c: RPC commands and statistics. */
 #include <limits.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "core/counters.h"
 #include "core/dprint.h"
@@ -115,16 +116,21 @@ static void rpc_drain(rpc_t *rpc, void *ctx)
 {
 	answer_t a = {rpc, ctx, NULL};
 	rtc_json_rpc_sink_t sink = sink_of(&a);
-	str on = {"1", 1};
+	static const str stop = str_init("stop");
 	str given;
+	int mode;
 
-	if(rpc->scan(ctx, "*.S", &given) > 0)
-		on = given;
-	if(on.len != 1 || (on.s[0] != '0' && on.s[0] != '1')) {
-		rpc->fault(ctx, 400, "Parameter must be 1 (drain) or 0 (no longer)");
+	if(rpc->scan(ctx, "*.S", &given) < 1) {
+		mode = 1;
+	} else if(given.len == 1 && (given.s[0] == '0' || given.s[0] == '1')) {
+		mode = given.s[0] - '0';
+	} else if(given.len == stop.len && memcmp(given.s, stop.s, stop.len) == 0) {
+		mode = 2;
+	} else {
+		rpc->fault(ctx, 400, "Parameter must be 1 (drain), stop (and end when empty) or 0 (no longer)");
 		return;
 	}
-	if(rtc_json_rpc_drain(on.s[0] == '1', &sink) < 0)
+	if(rtc_json_rpc_drain(mode, &sink) < 0)
 		rpc->fault(ctx, 500, "Internal Error");
 }
 
@@ -159,7 +165,8 @@ static const char *agents_doc[] = {"List the agents that are registered, one row
 static const char *agent_doc[] = {"Show one agent with its sessions and calls. Parameter: dn.", 0};
 static const char *calls_doc[] = {"List the calls, one row each. No parameters.", 0};
 static const char *drain_doc[] = {
-		"Take no new calls and sessions, and tell all browsers. Parameter (optional): 0 takes them again.", 0};
+		"Take no new calls and sessions, and tell all browsers. Parameter (optional): stop also ends Kamailio when it is"
+		" empty, 0 takes them again.", 0};
 static const char *hangup_doc[] = {"End a call on both sides. Parameter: callId, as rtc_json.calls shows it.", 0};
 static const char *reload_doc[] = {"Read the directory from its table anew. No parameters.", 0};
 static const char *stats_doc[] = {"Show the statistics of the module. No parameters.", 0};

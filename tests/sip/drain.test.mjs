@@ -1,7 +1,7 @@
 /** A server that is to become empty (rtc_json.drain), with several workers: whichever process is asked, it knows. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { sleep } from '../common/cleanup.mjs';
+import { sleep, until } from '../common/cleanup.mjs';
 import { ask } from '../common/http.mjs';
 import { startKamailio } from '../common/kamailio.mjs';
 import { fakeOffer } from '../common/sdp.mjs';
@@ -124,6 +124,32 @@ describe('draining', () => {
     for (const wrong of ['2', '100000', 's:off', 's:', '10']) await assert.rejects(drain(wrong), { code: 400 }, wrong);
     assert.equal(await kamailio.stat('draining'), 0);
     assert.equal((await drain('s:1')).draining, 1);
+  });
+
+  test('stop: ends when the last call and the last browser have gone, and not before', async () => {
+    bench.expectLog(/receive_fd\(\): EOF on/);
+    const a = await bench.agent('5001');
+    const far = await bench.peer();
+    const call = await callOut(a, far);
+    assert.equal((await drain('stop')).draining, 2);
+    await sleep(500);
+    assert.deepEqual([(await drain('stop')).calls, notices(a).length], [1, 1]);
+    // taken back in time, it goes on
+    await drain(0);
+    await endCall(a, call);
+    a.send('unregister');
+    await a.waitFor('unregistered');
+    await sleep(500);
+    assert.equal(await kamailio.stat('draining'), 0);
+    const b = await bench.agent('5002');
+    await drain('stop');
+    await sleep(500);
+    assert.equal(await kamailio.stat('sessions'), 1);
+    await b.expect('unregister', {}, 'unregistered');
+    await until(() => !kamailio.pid && kamailio.pids.length === 0, { ms: 15_000, what: 'Kamailio ends by itself' });
+    assert.match(kamailio.log(), /drain: empty, and so the server ends/);
+    await kamailio.restart();
+    assert.equal(await kamailio.stat('draining'), 0);
   });
 
   test('a restart ends it', async () => {

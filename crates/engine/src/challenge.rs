@@ -71,6 +71,8 @@ pub enum Proof {
     Line(String),
     /// Its answer to a challenge of our own.
     Answer(Answer),
+    /// Nothing that is right; it is told so by the timer.
+    Wrong,
 }
 
 /// Challenges to the server's own refresh of the binding, where only a browser can answer them.

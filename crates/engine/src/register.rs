@@ -181,7 +181,12 @@ impl Step<'_> {
                 if right {
                     self.establish(pending);
                 } else {
-                    self.not_proven(conn, &pending.request);
+                    // Told by the timer: how long a table takes to find a number, or not to find it, would show in the answer's time.
+                    self.agent.pending.push(Pending {
+                        proof: Proof::Wrong,
+                        deadline: self.now,
+                        ..pending
+                    });
                 }
             }
         }
@@ -294,7 +299,9 @@ impl Step<'_> {
                 Some(asked) => self.challenge_pending(index, asked),
                 None => self.wrong(index),
             },
-            Proof::Asked(_) | Proof::Answer(_) => self.give_up(index, 403, "Forbidden"),
+            Proof::Asked(_) | Proof::Answer(_) | Proof::Wrong => {
+                self.give_up(index, 403, "Forbidden")
+            }
         }
     }
 
@@ -316,6 +323,14 @@ impl Step<'_> {
     fn not_proven(&mut self, conn: i32, request: &str) {
         self.out.push(Output::Judged { conn, right: false });
         self.registration_failed(conn, request, 403, "Forbidden");
+    }
+
+    /// Its time is over.
+    pub fn overdue(&mut self, index: usize) {
+        match self.agent.pending[index].proof {
+            Proof::Wrong => self.wrong(index),
+            _ => self.give_up(index, 408, "the registrar does not answer"),
+        }
     }
 
     pub fn give_up(&mut self, index: usize, code: u16, reason: &str) {
@@ -594,7 +609,7 @@ impl Pending {
         match self.proof {
             Proof::Password => self.answered > 0,
             Proof::Token | Proof::Line(_) => true,
-            Proof::Nothing | Proof::Asked(_) | Proof::Answer(_) => false,
+            Proof::Nothing | Proof::Asked(_) | Proof::Answer(_) | Proof::Wrong => false,
         }
     }
 }

@@ -335,7 +335,7 @@ impl Step<'_> {
         self.tick_ice();
         let now = self.now;
         while let Some(index) = self.agent.pending.iter().position(|p| p.deadline <= now) {
-            self.give_up(index, 408, "the registrar does not answer");
+            self.overdue(index);
         }
         self.next_register();
     }

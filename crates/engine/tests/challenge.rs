@@ -152,6 +152,9 @@ fn wrong_answers_and_unknown_numbers_look_the_same() {
             "the same path"
         );
         w.step(Input::Ha1 { conn: 1, found });
+        assert!(w.frames(1).is_empty(), "the timer answers, not the table");
+        assert_eq!(w.agent.due(30_000), w.now);
+        w.wait(0);
         outcomes.push(w.frame(1));
         assert!(w.agent.is_empty());
     }
@@ -175,6 +178,7 @@ fn wrong_answers_and_unknown_numbers_look_the_same() {
             conn: 1,
             found: Ok(found),
         });
+        w.wait(0);
         assert_eq!(w.frame(1)["payload"]["code"], 403);
         w.out.clear();
     }
@@ -218,6 +222,7 @@ fn an_answer_serves_once_and_not_for_long() {
         conn: 1,
         found: table(),
     });
+    w.wait(0);
     assert_eq!(w.frame(1)["payload"]["code"], 403);
     register(&mut w, 1, "r7", &answer(&third, "secret"));
     assert_eq!(w.frame(1)["type"], "challenge");

@@ -189,6 +189,7 @@ fn local_mode_asks_the_table() {
             "r2",
         );
         w.step(Input::Ha1 { conn: 2, found });
+        w.wait(0);
         let failed = w.frame(2);
         assert_eq!(failed["type"], "registrationFailed");
         assert_eq!(

@@ -454,15 +454,16 @@ pub extern "C" fn rtc_json_records_write() {
     guarded((), Runtime::write_records);
 }
 
-/// Every 100 ms, in one process.
+/// Every 100 ms, in one process. 1: the server is empty and is to end, told once. 0: go on.
 #[no_mangle]
-pub extern "C" fn rtc_json_tick() {
-    guarded((), |runtime| {
+pub extern "C" fn rtc_json_tick() -> i32 {
+    guarded(0, |runtime| {
         if !STARTED.swap(true, Ordering::Relaxed) {
             runtime.after_start();
         }
         runtime.tick();
-    });
+        i32::from(runtime.is_to_end())
+    })
 }
 
 /// `$rtcj(name)` in this process's current event. 1: `*out` is set and valid until the next call. 0: there is no such value.
@@ -565,16 +566,18 @@ pub unsafe extern "C" fn rtc_json_rpc_hangup(call_id: rtc_json_str_t) -> i32 {
     guarded(-1, |runtime| rpc::hangup(runtime, call_id))
 }
 
-/// Lets the server become empty (`on` is not 0) or fill again, and shows what is left. 0 or -1.
+/// Lets the server become empty (`mode` 1), and end then (2), or fill again (0), and shows what is left. 0 or -1.
 ///
 /// # Safety
 /// `sink` must point to a valid struct.
 #[no_mangle]
-pub unsafe extern "C" fn rtc_json_rpc_drain(on: i32, sink: *const rtc_json_rpc_sink_t) -> i32 {
+pub unsafe extern "C" fn rtc_json_rpc_drain(mode: i32, sink: *const rtc_json_rpc_sink_t) -> i32 {
     // SAFETY: the caller's promise
     let sink = unsafe { host::Sink::new(sink) };
     guarded(-1, |runtime| {
-        sink.map_or(-1, |sink| rpc::drain(runtime, on != 0, &sink))
+        sink.map_or(-1, |sink| {
+            rpc::drain(runtime, runtime::Drain::from(mode), &sink)
+        })
     })
 }
 

@@ -3,7 +3,7 @@
 use rtc_json_engine::{Agent, Call, Input};
 
 use crate::host::{Row, Sink};
-use crate::runtime::Runtime;
+use crate::runtime::{Drain, Runtime};
 use crate::stats::{self, Stat};
 
 /// One row an agent.
@@ -100,9 +100,9 @@ pub fn hangup(runtime: &Runtime, call_id: &str) -> i32 {
     }
 }
 
-/// Takes no new calls and sessions, or takes them again. One row with what is left.
-pub fn drain(runtime: &Runtime, on: bool, sink: &Sink<'_>) -> i32 {
-    runtime.drain(on);
+/// Takes no new calls and sessions, and ends when none is left, or takes them again. One row with what is left.
+pub fn drain(runtime: &Runtime, mode: Drain, sink: &Sink<'_>) -> i32 {
+    runtime.drain(mode);
     sink.row(|row| {
         for entry in stats::ALL {
             if matches!(entry.stat, Stat::Draining | Stat::Sessions | Stat::Calls) {

@@ -830,28 +830,57 @@ impl Runtime {
     }
 
     /// Lets it become empty, or fill again. All that are registered are told of the first, once.
-    pub fn drain(&self, on: bool) {
+    pub fn drain(&self, mode: Drain) {
         let before = self
             .stat(Stat::Draining)
-            .swap(u64::from(on), Ordering::Relaxed);
-        if on == (before != 0) {
+            .swap(mode as u64, Ordering::Relaxed);
+        if mode as u64 == before {
             return;
         }
-        if !on {
-            self.host
-                .log(Level::Notice, "drain: calls and sessions are taken again");
+        match mode {
+            Drain::Off => self
+                .host
+                .log(Level::Notice, "drain: calls and sessions are taken again"),
+            Drain::On => self.host.log(
+                Level::Notice,
+                "drain: no new calls and sessions from now on",
+            ),
+            Drain::Stop => self.host.log(
+                Level::Notice,
+                "drain: no new calls and sessions from now on; ends when it is empty",
+            ),
+        }
+        if mode == Drain::Off || before != 0 {
             return;
         }
-        self.host.log(
-            Level::Notice,
-            "drain: no new calls and sessions from now on",
-        );
         let mut there = Vec::new();
         self.each_agent(|agent| there.push(agent.dn.clone()));
         for dn in there {
             // one that has gone meanwhile need not be told
             let _gone = self.drive(&dn, Input::Draining, false);
         }
+    }
+
+    /// Was it to end when empty, and is it so? Told once.
+    pub fn is_to_end(&self) -> bool {
+        let cell = self.stat(Stat::Draining);
+        let busy = |stat| self.stat(stat).load(Ordering::Relaxed) != 0;
+        if cell.load(Ordering::Relaxed) != Drain::Stop as u64
+            || busy(Stat::Sessions)
+            || busy(Stat::Calls)
+        {
+            return false;
+        }
+        // what browsers know no more of may still have to be ended in SIP: calls, the binding at the registrar
+        let mut left = false;
+        self.each_agent(|_| left = true);
+        if left {
+            return false;
+        }
+        cell.store(Drain::On as u64, Ordering::Relaxed);
+        self.host
+            .log(Level::Notice, "drain: empty, and so the server ends");
+        true
     }
 
     /// Is what is left for calls that run?
@@ -875,6 +904,28 @@ impl Runtime {
         }
         self.host.log(Level::Error, &format!("{dn}: {error}"));
         Failed::Broken
+    }
+}
+
+/// Is a server to become empty?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Drain {
+    /// No.
+    Off = 0,
+    /// Yes.
+    On = 1,
+    /// Yes, and to end then.
+    Stop = 2,
+}
+
+impl From<i32> for Drain {
+    fn from(mode: i32) -> Self {
+        match mode {
+            0 => Drain::Off,
+            2 => Drain::Stop,
+            _ => Drain::On,
+        }
     }
 }
 

@@ -67,7 +67,7 @@ statistics! {
     GenesysUp "genesys_up" true "1: the contact centre answers OPTIONS",
     RegisterLimited "register_limited" false "register refused because its DN or address had failed too often",
     CallsLimited "calls_limited" false "call refused because the agent's calls came too fast",
-    Draining "draining" true "1: no new calls and sessions, by rtc_json.drain",
+    Draining "draining" true "1: no new calls and sessions, by rtc_json.drain; 2: and the server ends when it is empty",
 }
 
 impl Runtime {

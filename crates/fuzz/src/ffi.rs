@@ -255,6 +255,9 @@ impl Surface {
                 require_dtls: 1,
                 max_frame: 32_768,
                 max_calls_per_agent: 4,
+                call_rate: 2,
+                register_failures: 3,
+                register_failures_address: 8,
                 max_sessions_per_agent: 2,
                 resume_grace: 30,
                 expires: 300,
@@ -416,7 +419,9 @@ pub fn call(line: &[u8]) {
             }
             b'e' => rtc_json_directory_end(),
             b'R' => rtc_json_records_write(),
-            b't' => rtc_json_tick(),
+            b't' => {
+                rtc_json_tick();
+            }
             b'v' => variable(word),
             b'S' => {
                 let id = number as u32;
