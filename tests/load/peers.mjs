@@ -1,9 +1,10 @@
 /**
- * rtc_json, the same Kamailio as SIP-over-WebSocket proxy, and Janus with its SIP plugin, at the same work: calls of the same number of
+ * rtc_json, the same Kamailio as SIP-over-WebSocket proxy (without and with a challenge of each call), and Janus with its SIP plugin, at the same work: calls of the same number of
  * browsers by WS (without TLS) to the same SIPp, in turns. node tests/load/peers.mjs
  *
  * From the environment: AGENTS (100 of each), CONCURRENT (40 calls at a time), ROUNDS (5), T (4 seconds of each run), SHM (2048 MB for each
- * Kamailio), SHM_MANAGER (Kamailio's own; fm).
+ * Kamailio), SHM_MANAGER (Kamailio's own; fm), DIGEST
+ * (1: a proxy that challenges each call, too).
  * The last lines are `name value`.
  */
 import fs from 'node:fs';
@@ -33,18 +34,26 @@ const sipp = await startSipp(far);
 // Janus has the sound in its hands, so it wants plain RTP toward the far side
 const plain = await startSipp({ ...far, keys: { profile: 'RTP/AVP' } });
 
+async function sipWs(defines = {}) {
+  const workdir = fs.mkdtempSync(path.join(dir, 'sip-ws-'));
+  const database = path.join(workdir, 'kamailio.sqlite');
+  const kamailio = await startKamailio({
+    workers: 2, shm, args, workdir, mode: 'upstream', nextHop: sipp.uri, users: [], debug: 1, defines: { DB_URL: `"sqlite://${database}"`, ...defines },
+    cfg: new URL('sip-ws.cfg', import.meta.url).pathname,
+  });
+  addAgents(kamailio, agents);
+  return { server: kamailio, options: { kind: 'sip', url: kamailio.wsUrl, offer: full } };
+}
+
 const servers = {
   rtc_json: async () => {
     const kamailio = await startKamailio({ workers: 2, shm, args, nextHop: sipp.uri, users: [], debug: 1, defines: { WITHOUT_TLS: true } });
     addAgents(kamailio, agents);
     return { server: kamailio, options: { kind: 'rtc', url: kamailio.wsUrl, offer: bare } };
   },
-  sip_ws: async () => {
-    const kamailio = await startKamailio({
-      workers: 2, shm, args, mode: 'upstream', nextHop: sipp.uri, users: [], debug: 1, cfg: new URL('sip-ws.cfg', import.meta.url).pathname,
-    });
-    return { server: kamailio, options: { kind: 'sip', url: kamailio.wsUrl, offer: full } };
-  },
+  sip_ws: () => sipWs(),
+  // each call challenged, and the password looked up
+  ...(process.env.DIGEST ? { sip_ws_digest: () => sipWs({ WITH_DIGEST: true }) } : {}),
   janus: async () => {
     const janus = await startJanus();
     return { server: janus, options: { kind: 'janus', url: janus.url, offer: full, to: `9{n}@127.0.0.1:${plain.port}` } };
@@ -63,11 +72,12 @@ let failed = 0;
 try {
   for (const [name, start] of Object.entries(servers)) {
     const { server, options } = await start();
-    const place = { server, busy: [], calm: [] };
+    const place = { name, server, busy: [], calm: [] };
     places[name] = place;
     const before = await held(server);
     place.generator = await startGenerator({ ...options, agents, first: firstAgent });
     await sleep(1000);
+    console.log(`${name}: ${agents} agents`);
     place.idle = each(await held(server), before);
     await place.generator.run({ concurrent, seconds: 1 });
   }
@@ -86,6 +96,7 @@ try {
     for (const place of order) {
       const before = cpuOf(place.server.pids);
       const busy = await place.generator.run({ concurrent, seconds });
+      console.log(`${place.name}: ${Math.round((cpuOf(place.server.pids) - before) / busy.good)} us a call, ${Math.round(busy.rate)} calls/s ${JSON.stringify(busy.failed)}`);
       place.busy.push({ ...busy, cpu: (cpuOf(place.server.pids) - before) / busy.good });
       await sleep(1500);
       place.calm.push(await place.generator.run({ rate: 50, concurrent, seconds }));
@@ -126,7 +137,7 @@ for (const [name, place] of Object.entries(places)) {
 for (const [name, values] of Object.entries(results)) for (const [key, value] of Object.entries(values)) tell(`${name}_${key}`, value);
 const ratio = (key, other) => results.rtc_json[key] / results[other][key];
 tell('calls_failed', failed);
-for (const other of ['sip_ws', 'janus']) {
+for (const other of Object.keys(results).slice(1)) {
   tell(`cpu_ratio_${other}`, ratio('cpu_us_per_call', other));
   tell(`bytes_ratio_${other}`, ratio('bytes', other));
   tell(`rate_ratio_${other}`, ratio('calls_per_second', other));

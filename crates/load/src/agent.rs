@@ -220,7 +220,7 @@ impl Agent {
     // ---- SIP over WebSocket
 
     /// The final reply to the request with this CSeq.
-    async fn final_reply(&mut self, cseq: &str) -> Result<String, Error> {
+    async fn final_reply(&mut self, cseq: &str) -> Result<(u16, String), Error> {
         loop {
             let text = self.link.next().await?;
             let Some(code) = sip::status(&text) else {
@@ -229,28 +229,33 @@ impl Agent {
             if code < 200 || sip::header(&text, "CSeq") != Some(cseq) {
                 continue;
             }
-            return if code < 300 {
-                Ok(text)
-            } else {
-                Err(Error::Refused(code))
-            };
+            return Ok((code, text));
         }
     }
 
     async fn sign_in_sip(&mut self) -> Result<(), Error> {
         let request = sip::register(&self.dn);
         self.link.send(request).await?;
-        self.final_reply("1 REGISTER").await?;
-        Ok(())
+        let (code, _) = self.final_reply("1 REGISTER").await?;
+        accepted(code)
     }
 
     async fn call_sip(&mut self, to: &str, talk: Duration) -> Result<Times, Error> {
         self.count += 1;
         let mut dialog = Dialog::new(&self.dn, to, self.count);
         let called = Instant::now();
-        self.link.send(dialog.invite(&self.offer)).await?;
-        let reply = self.final_reply("1 INVITE").await?;
-        let accepted = Instant::now();
+        self.link.send(dialog.invite(&self.offer, None)).await?;
+        let (mut code, mut reply) = self.final_reply(&dialog.cseq("INVITE")).await?;
+        if code == 407 {
+            let (ack, again) = dialog
+                .challenged(&reply, &self.offer)
+                .ok_or(Error::Unexpected)?;
+            self.link.send(ack).await?;
+            self.link.send(again).await?;
+            (code, reply) = self.final_reply(&dialog.cseq("INVITE")).await?;
+        }
+        accepted(code)?;
+        let at = Instant::now();
         if !reply.contains("m=audio") {
             return Err(Error::Unexpected);
         }
@@ -258,8 +263,12 @@ impl Agent {
         self.link.send(dialog.ack()).await?;
         self.talk(talk).await?;
         self.link.send(dialog.bye()).await?;
-        self.final_reply("2 BYE").await?;
-        Ok(Times { called, accepted })
+        let (code, _) = self.final_reply(&dialog.cseq("BYE")).await?;
+        accepted(code)?;
+        Ok(Times {
+            called,
+            accepted: at,
+        })
     }
 
     // ---- Janus
@@ -355,5 +364,14 @@ impl Agent {
                 .await?;
         }
         Ok(Times { called, accepted })
+    }
+}
+
+/// Is the final reply a 2xx?
+fn accepted(code: u16) -> Result<(), Error> {
+    if code < 300 {
+        Ok(())
+    } else {
+        Err(Error::Refused(code))
     }
 }

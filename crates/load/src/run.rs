@@ -133,9 +133,12 @@ impl Agents {
                 rate => (now.as_secs_f64() * f64::from(rate)) as u64 + 1,
             };
             while time_left && begun < due && active < plan.concurrent {
-                let Some(agent) = self.free.pop_front() else {
-                    break;
+                // at a given rate those that called last call again, and the others stay idle
+                let next = match plan.rate {
+                    0 => self.free.pop_front(),
+                    _ => self.free.pop_back(),
                 };
+                let Some(agent) = next else { break };
                 self.calls += 1;
                 let number = format!("{:08}", self.calls);
                 let order = Order {

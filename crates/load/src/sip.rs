@@ -1,5 +1,7 @@
 //! The little SIP that the generator itself says: a caller over WebSocket, and the called side by UDP.
 
+use rtc_json_sip::{authorization, ha1, Challenge, Ha1};
+
 /// Status of a reply; none for a request.
 pub fn status(text: &str) -> Option<u16> {
     text.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok()
@@ -76,6 +78,7 @@ pub struct Dialog {
     routes: Vec<String>,
     id: String,
     number: u64,
+    cseq: u32,
 }
 
 impl Dialog {
@@ -90,17 +93,23 @@ impl Dialog {
             // as long as JsSIP's
             id: format!("{dn:0>12}{number:0>8}"),
             number,
+            cseq: 1,
         }
     }
 
-    fn request(&self, method: &str, cseq: u32, more: &str, body: &str) -> String {
-        let (dn, id) = (&self.dn, &self.id);
+    /// CSeq of the latest request of this method.
+    pub fn cseq(&self, method: &str) -> String {
+        format!("{} {method}", self.cseq)
+    }
+
+    fn request(&self, method: &str, branch: &str, more: &str, body: &str) -> String {
+        let (dn, id, cseq) = (&self.dn, &self.id, self.cseq);
         let mut text = format!("{method} {} SIP/2.0\r\n", self.target);
         for route in &self.routes {
             text.push_str(&format!("Route: {route}\r\n"));
         }
         text.push_str(&format!(
-            "Via: SIP/2.0/WS {dn}.invalid;branch=z9hG4bK{id}{method}\r\nMax-Forwards: 69\r\nTo: {}\r\n\
+            "Via: SIP/2.0/WS {dn}.invalid;branch=z9hG4bK{id}{cseq}{branch}\r\nMax-Forwards: 69\r\nTo: {}\r\n\
              From: \"{dn}\" <sip:{dn}@{DOMAIN}>;tag={dn}x{}\r\nCall-ID: {id}\r\nCSeq: {cseq} {method}\r\n{more}{AGENT}",
             self.to, self.number
         ));
@@ -108,13 +117,39 @@ impl Dialog {
         text
     }
 
-    /// The INVITE.
-    pub fn invite(&self, offer: &str) -> String {
+    /// The INVITE, with an answer to a challenge if there was one.
+    pub fn invite(&self, offer: &str, authorization: Option<&str>) -> String {
         let dn = &self.dn;
+        let answer = authorization.map_or_else(String::new, |value| {
+            format!("Proxy-Authorization: {value}\r\n")
+        });
         let more = format!(
-            "Contact: <sip:{dn}@{dn}.invalid;transport=ws;ob>\r\nSession-Expires: 90\r\n{ALLOW}"
+            "{answer}Contact: <sip:{dn}@{dn}.invalid;transport=ws;ob>\r\nSession-Expires: 90\r\n{ALLOW}"
         );
-        self.request("INVITE", 1, &more, offer)
+        self.request("INVITE", "INVITE", &more, offer)
+    }
+
+    /// The ACK for a 407 and the INVITE once more, with the password of the test agents.
+    pub fn challenged(&mut self, reply: &str, offer: &str) -> Option<(String, String)> {
+        let challenge = Challenge::parse(header(reply, "Proxy-Authenticate")?).ok()?;
+        let realm = &challenge.realm;
+        let password = format!("pw{}", self.dn);
+        let secret = ha1(challenge.algorithm, &self.dn, realm, &password);
+        let secrets = Ha1::new(realm, &secret, "");
+        let value = authorization(
+            &challenge,
+            &self.dn,
+            &secrets,
+            "INVITE",
+            &self.target,
+            &self.id,
+            1,
+        )?;
+        let to = std::mem::replace(&mut self.to, header(reply, "To")?.to_owned());
+        let ack = self.request("ACK", "INVITE", "", "");
+        self.to = to;
+        self.cseq += 1;
+        Some((ack, self.invite(offer, Some(&value))))
     }
 
     /// Takes over from the 200 what later requests need.
@@ -130,14 +165,15 @@ impl Dialog {
         Some(())
     }
 
-    /// The ACK.
+    /// The ACK for a 200.
     pub fn ack(&self) -> String {
-        self.request("ACK", 1, ALLOW, "")
+        self.request("ACK", "ACK", ALLOW, "")
     }
 
     /// The BYE.
-    pub fn bye(&self) -> String {
-        self.request("BYE", 2, ALLOW, "")
+    pub fn bye(&mut self) -> String {
+        self.cseq += 1;
+        self.request("BYE", "BYE", ALLOW, "")
     }
 }
 
@@ -148,7 +184,7 @@ mod tests {
     #[test]
     fn a_dialog_goes_back_by_the_routes_of_the_reply() {
         let mut dialog = Dialog::new("5001", "9001", 1);
-        let invite = dialog.invite("v=0\r\n");
+        let invite = dialog.invite("v=0\r\n", None);
         assert_eq!(called(&invite), Some("9001"));
         let routed = invite.replacen(
             "Max-Forwards",
@@ -169,6 +205,24 @@ mod tests {
         );
         assert_eq!(header(&bye, "To"), Some("<sip:9001@rtc.local>;tag=t1"));
         assert_eq!(header(&bye, "CSeq"), Some("2 BYE"));
+    }
+
+    #[test]
+    fn a_challenge_is_answered_in_a_new_request() {
+        let mut dialog = Dialog::new("5001", "9001", 1);
+        let refused = reply(&dialog.invite("", None), "407 No", "t1", "x", "").replacen(
+            "Contact",
+            "Proxy-Authenticate: Digest realm=\"rtc.local\", nonce=\"n\"\r\nContact",
+            1,
+        );
+        let (ack, again) = dialog.challenged(&refused, "").expect("it can be answered");
+        assert_eq!(header(&ack, "CSeq"), Some("1 ACK"));
+        assert_eq!(header(&ack, "Via"), header(&refused, "Via"));
+        assert_eq!(header(&ack, "To"), Some("<sip:9001@rtc.local>;tag=t1"));
+        assert_eq!(header(&again, "CSeq"), Some("2 INVITE"));
+        assert_eq!(header(&again, "To"), Some("<sip:9001@rtc.local>"));
+        let answer = header(&again, "Proxy-Authorization").expect("an answer");
+        assert!(answer.contains("uri=\"sip:9001@rtc.local\""), "{answer}");
     }
 
     #[test]
