@@ -12,7 +12,7 @@ MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help deps build core header module client install deb reproducible demo demo-asterisk \
-	size docs test test-docs test-unit test-client test-sip test-api test-e2e test-packages test-versions bench bench-client fuzz lint clean
+	size docs test test-docs test-unit test-client test-sip test-api test-e2e test-packages test-versions torture test-memory bench bench-client fuzz lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -104,6 +104,12 @@ test-packages: ## the Debian package, installed into a Debian folder of its own 
 
 test-versions: ## the same module on Kamailio 6.0 and 6.1 (installs them into folders of their own)
 	@exec tests/run versions
+
+torture: ## the torture messages of RFC 4475 as requests and as replies, and RFC 6455 frame by frame, on a real Kamailio
+	@exec tests/run torture
+
+test-memory: ## calls with Kamailio under valgrind
+	@exec tests/run memory
 
 bench: ## benchmarks of the Rust core, and the API on a real Kamailio beside a fixed string
 	@echo "==> benchmarks"

@@ -9,6 +9,7 @@
 #   demo      what `make demo` runs
 #   asterisk  Asterisk 22 in a folder of its own (scripts/asterisk.sh)
 #   fuzz      what libFuzzer is built with (cargo-fuzz itself: packaging/cargo-tool.sh)
+#   memory    valgrind
 #   packages  what makes the Debian package, and the folder that it is tried in
 #
 # Debian packages by root or sudo. RTC_JSON_NO_INSTALL=1 only tells what is missing, and fails when something is.
@@ -25,11 +26,12 @@ declare -A packages=(
 	[demo]="iproute2 procps"
 	[asterisk]="debootstrap iproute2"
 	[fuzz]="g++"
+	[memory]="valgrind"
 	[packages]="debootstrap dpkg-dev binutils"
 )
 
 groups=("$@")
-if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test api demo asterisk packages fuzz); fi
+if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test api demo asterisk packages fuzz memory); fi
 for group in "${groups[@]}"; do [ -n "${packages[$group]:-}" ] || die "no group $group"; done
 wants() { local g; for g in "${groups[@]}"; do [ "$g" = "$1" ] && return 0; done; return 1; }
 
