@@ -12,6 +12,7 @@
 //! 6. Any time: [`rtc_json_var`], the statistics, the RPC lists.
 
 mod api;
+mod attempts;
 mod current;
 mod directory;
 mod entropy;
@@ -157,6 +158,7 @@ unsafe fn start(host: &rtc_json_host_t, config: &rtc_json_config_t) -> Result<()
         api: settings.api,
         genesys: settings.genesys,
         probed_at: AtomicU64::new(0),
+        attempts: settings.attempts,
         records: settings.records,
         log_messages: settings.log_messages,
         arena,

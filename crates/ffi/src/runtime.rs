@@ -20,6 +20,7 @@ use rtc_json_sip::Message;
 use rtc_json_store::{Arena, Error as StoreError, Guard};
 use serde::{Deserialize, Serialize};
 
+use crate::attempts::Attempts;
 use crate::fault;
 use crate::genesys;
 use crate::host::{Ha1Answer, Host, Level};
@@ -46,6 +47,8 @@ pub struct Runtime {
     pub genesys: Option<genesys::Target>,
     /// When it was last asked; of this process.
     pub probed_at: AtomicU64,
+    /// Who may try to register how often.
+    pub attempts: Attempts,
     /// Records of calls.
     pub records: Records,
     /// Log each message?
@@ -72,6 +75,8 @@ pub struct Connection {
     start: u64,
     /// The DN that registered on it; empty for none.
     pub dn: String,
+    /// The browser's address, as it registered.
+    pub addr: Option<IpAddr>,
     /// We have closed it: what still comes on it is not looked at.
     pub closing: bool,
     /// Malformed frames in the window.
@@ -357,6 +362,7 @@ impl Runtime {
                     self.keep_record(&record);
                     crate::current::with_call(*record, || self.host.call_ended());
                 }
+                Output::Judged { conn, right } => self.judged(dn, conn, right),
                 Output::Count(counter) => self.count(Stat::from(counter)),
             }
         }
@@ -414,7 +420,12 @@ impl Runtime {
                 };
                 let subject = token.as_ref().and_then(|verdict| verdict.as_ref().ok());
                 let named = register.dn.as_ref().or(subject).cloned();
-                match self.claim(conn, &id, named) {
+                let waits = matches!(event, Event::Act { .. }) && !matches!(token, Some(Ok(_)));
+                let wait = waits.then(|| self.must_wait(named.as_deref(), addr, register));
+                if let Some(wait) = wait.flatten() {
+                    return self.too_many(conn, &id, wait);
+                }
+                match self.claim(conn, addr, &id, named) {
                     Ok(dn) => (dn, true),
                     Err(error) => return self.answer(conn, &id, &error),
                 }
@@ -499,12 +510,22 @@ impl Runtime {
     /// Refuses a `register` without an agent.
     fn not_registered(&self, conn: i32, id: &str, code: u16, reason: String) {
         self.count(Stat::RegisterFailed);
-        let message = ServerMessage::RegistrationFailed { reason, code };
+        let message = ServerMessage::RegistrationFailed {
+            reason,
+            code,
+            retry_after: None,
+        };
         self.answer(conn, id, &message);
     }
 
     /// Notes whose connection it is, before anything is done for it.
-    fn claim(&self, conn: i32, id: &str, dn: Option<String>) -> Result<String, Box<ServerMessage>> {
+    fn claim(
+        &self,
+        conn: i32,
+        addr: Option<IpAddr>,
+        id: &str,
+        dn: Option<String>,
+    ) -> Result<String, Box<ServerMessage>> {
         let Some(dn) = dn else {
             let details = "payload.dn: expected a string";
             return Err(Box::new(failure(id, 400, "Bad request", details)));
@@ -525,16 +546,19 @@ impl Runtime {
             // a challenge that it never answered must not stay behind: else one connection leaves a record for every DN
             let _gone = self.drive(&owner, Input::Closed { conn }, false);
         }
-        self.with_connection(conn, |connection| connection.dn.clone_from(&dn))
-            .map_err(|error| {
-                self.store_failed(&dn, &error);
-                Box::new(failure(
-                    id,
-                    503,
-                    "Service Unavailable",
-                    "the server is full",
-                ))
-            })?;
+        self.with_connection(conn, |connection| {
+            connection.dn.clone_from(&dn);
+            connection.addr = addr;
+        })
+        .map_err(|error| {
+            self.store_failed(&dn, &error);
+            Box::new(failure(
+                id,
+                503,
+                "Service Unavailable",
+                "the server is full",
+            ))
+        })?;
         Ok(dn)
     }
 
@@ -586,7 +610,7 @@ impl Runtime {
     }
 
     /// Sends a message outside any session.
-    fn answer(&self, conn: i32, id: &str, message: &ServerMessage) {
+    pub(crate) fn answer(&self, conn: i32, id: &str, message: &ServerMessage) {
         let text = protocol::encode(message, id);
         if self.log_messages {
             self.log_message("", conn, '>', frame_type(&text), text.len());
@@ -732,6 +756,8 @@ impl Runtime {
             {
                 // one that has gone meanwhile has no timers
                 let _gone = self.drive(dn, Input::Tick, false);
+            } else {
+                self.forget_failures(&key);
             }
         }
     }
@@ -878,6 +904,7 @@ fn failure(request: &str, code: u16, message: &str, details: &str) -> ServerMess
         request: Some(request.to_owned()),
         cause: None,
         retryable: matches!(code, 500 | 503).then_some(true),
+        retry_after: None,
     }
 }
 
@@ -942,6 +969,7 @@ impl From<Counter> for Stat {
             Counter::CallsAnswered => Stat::CallsAnswered,
             Counter::CallsFailed => Stat::CallsFailed,
             Counter::Errors => Stat::Errors,
+            Counter::CallsLimited => Stat::CallsLimited,
         }
     }
 }

@@ -59,12 +59,14 @@ statistics! {
     ArenaFull "arena_full" false "Events refused because the arena was full",
     ArenaUsed "arena_used" true "Bytes of the arena in use",
     ArenaSize "arena_size" true "Bytes of the arena",
-    ArenaRecords "arena_records" true "Records in the arena: agents, connections, the directory and past calls",
+    ArenaRecords "arena_records" true "Records in the arena: agents, connections, the directory, past calls and failures to register",
     CallRecords "call_records" false "Calls that are over, each with a record",
     CallRecordsWritten "call_records_written" false "Records of calls that are in the table, or never were to be",
     ApiRequests "api_requests" false "HTTP requests to the API",
     ApiErrors "api_errors" false "HTTP requests that were answered with 4xx or 5xx",
     GenesysUp "genesys_up" true "1: the contact centre answers OPTIONS",
+    RegisterLimited "register_limited" false "register refused because its DN or address had failed too often",
+    CallsLimited "calls_limited" false "call refused because the agent's calls came too fast",
     Draining "draining" true "1: no new calls and sessions, by rtc_json.drain",
 }
 
