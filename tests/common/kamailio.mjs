@@ -21,6 +21,9 @@ export const modulePath = process.env.RTC_JSON_SO ?? path.join(top, 'kamailio-mo
 /** Folder under which another Kamailio is installed (scripts/kamailio-root.sh); empty for the one of this machine. */
 const kamailioRoot = process.env.KAMAILIO_ROOT ?? '';
 
+/** A program that Kamailio runs under, with its arguments: valgrind (RTC_JSON_UNDER). */
+const under = (process.env.RTC_JSON_UNDER ?? '').split(' ').filter(Boolean);
+
 /** Domain and digest realm of the test agents. */
 export const realm = 'rtc.local';
 
@@ -104,7 +107,7 @@ export class Kamailio {
         // Ports are bound, and the kernel accepts connections, long before the workers are there. An HTTP answer needs the
         // TCP processes, which are started last.
         return await httpAnswers(this.wsPort) && this.rpcText('core.uptime').then(() => true, () => false);
-      }, { ms: 20_000, what: 'Kamailio is ready' });
+      }, { ms: under.length ? 120_000 : 20_000, what: 'Kamailio is ready' });
     } catch (error) {
       this.#killAll();
       throw new Error(`${error.message}\n${this.log().slice(-4000)}`);
@@ -157,7 +160,7 @@ export class Kamailio {
     this.endings += 1;
     if (this.pid) signal(this.pid, 'SIGTERM');
     try {
-      await until(() => this.pids.length === 0, { ms: 15_000, what: 'Kamailio ends after SIGTERM' });
+      await until(() => this.pids.length === 0, { ms: under.length ? 120_000 : 15_000, what: 'Kamailio ends after SIGTERM' });
     } catch (error) {
       const left = this.pids;
       this.#killAll();
@@ -284,7 +287,7 @@ const quoted = (text) => `"${text}"`;
 
 /** Program and first arguments. One of another Debian release needs the loader and the libraries of that release. */
 export function kamailioCommand() {
-  if (!kamailioRoot) return ['kamailio'];
+  if (!kamailioRoot) return [...under, 'kamailio'];
   const lib = list(`${kamailioRoot}/usr/lib`).map((name) => `${kamailioRoot}/usr/lib/${name}`).find((dir) => fs.existsSync(`${dir}/kamailio/modules`));
   const loader = list(lib).find((name) => /^ld-linux.*\.so\.\d+$/.test(name));
   return [`${lib}/${loader}`, '--library-path', `${lib}:${lib}/kamailio`, `${kamailioRoot}/usr/sbin/kamailio`];

@@ -106,6 +106,9 @@ export class Peer {
     this.#socket.send(text, this.server, '127.0.0.1');
   }
 
+  /** Sends bytes as they are, be they SIP or not. @param {Buffer} data */
+  sendRaw(data) { this.#socket.send(data, this.server, '127.0.0.1'); }
+
   /** What came in, without retransmissions. @param {(m: SipMessage) => boolean} [accept] @returns {SipMessage[]} */
   received(accept = () => true) {
     return this.log.filter((e) => e.dir === 'in' && !e.repeat && accept(e.message)).map((e) => e.message);
