@@ -24,11 +24,10 @@ build: core module client ## all of it: Rust core, Kamailio module, browser clie
 # no path of the building machine ends in the module: the same source gives the same bytes, wherever it is built
 REMAP := --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
 
-# of the core alone: another package of the workspace has a feature of it switched on that is for tests
 core: ## the Rust core: target/release/librtc_json.a
 	@scripts/install-deps.sh build
 	@echo "==> Rust core"
-	RUSTFLAGS="$$RUSTFLAGS $(REMAP)" cargo build --release --locked -p rtc-json-ffi
+	RUSTFLAGS="$$RUSTFLAGS $(REMAP)" cargo build --release --locked
 
 header: ## write include/rtc_json.h anew from crates/ffi
 	@echo "==> include/rtc_json.h"
