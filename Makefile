@@ -12,7 +12,7 @@ MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help deps build core header module client install deb reproducible demo demo-asterisk \
-	size docs test test-docs test-unit test-client test-sip test-api test-e2e test-packages test-versions bench bench-client lint clean
+	size docs test test-docs test-unit test-client test-sip test-api test-nodes test-e2e test-packages test-versions bench bench-client lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -92,6 +92,9 @@ test-client: ## tests of the browser client alone
 
 test-sip: ## real Kamailio against SIPp
 	@exec tests/run sip
+
+test-nodes: ## several real Kamailios that know each other: takeover, loss of a node
+	@exec tests/run nodes
 
 test-api: ## real Kamailio and what stands beside the calls: the REST API, metrics, TURN with coturn
 	@exec tests/run api

@@ -65,6 +65,8 @@ statistics! {
     ApiRequests "api_requests" false "HTTP requests to the API",
     ApiErrors "api_errors" false "HTTP requests that were answered with 4xx or 5xx",
     GenesysUp "genesys_up" true "1: the contact centre answers OPTIONS",
+    TakenOver "taken_over" false "Agents taken over from another node",
+    Yielded "yielded" false "Agents that another node has taken over",
     Draining "draining" true "1: no new calls and sessions, by rtc_json.drain",
 }
 
