@@ -11,8 +11,7 @@ MODULE_DIR ?= $(patsubst %/,%,$(dir $(shell find /usr/lib /usr/lib64 /usr/local/
 # the places of what install-deps may just have installed
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help deps build core header module client install deb reproducible demo demo-asterisk \
-	size docs test test-docs test-unit test-client test-sip test-api test-nodes test-e2e test-packages test-versions bench bench-client lint clean
+.PHONY: $(shell sed -nE 's/^([a-z0-9-]+):.*\#\# .*/\1/p' Makefile)
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -25,10 +24,11 @@ build: core module client ## all of it: Rust core, Kamailio module, browser clie
 # no path of the building machine ends in the module: the same source gives the same bytes, wherever it is built
 REMAP := --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
 
+# of the core alone: another package of the workspace has a feature of it switched on that is for tests
 core: ## the Rust core: target/release/librtc_json.a
 	@scripts/install-deps.sh build
 	@echo "==> Rust core"
-	RUSTFLAGS="$$RUSTFLAGS $(REMAP)" cargo build --release --locked
+	RUSTFLAGS="$$RUSTFLAGS $(REMAP)" cargo build --release --locked -p rtc-json-ffi
 
 header: ## write include/rtc_json.h anew from crates/ffi
 	@echo "==> include/rtc_json.h"
@@ -108,6 +108,10 @@ test-packages: ## the Debian package, installed into a Debian folder of its own 
 test-versions: ## the same module on Kamailio 6.0 and 6.1 (installs them into folders of their own)
 	@exec tests/run versions
 
+test-faults: ## what is promised when processes die, servers are away, memory and packets are lost, clients are hostile (some ten minutes)
+	@scripts/install-deps.sh build kamailio
+	@exec tests/run faults
+
 bench: ## benchmarks of the Rust core, and the API on a real Kamailio beside a fixed string
 	@echo "==> benchmarks"
 	cargo bench --workspace --locked
@@ -121,9 +125,26 @@ bench-client: ## the client against JsSIP, as shipped and tuned, on the same ser
 	@$(MAKE) --no-print-directory build
 	@exec tests/run tests/bench/client.test.mjs
 
+# seconds for each fuzz target
+T ?= 60
+fuzz: ## each fuzz target for T seconds (60) with AddressSanitizer: `make fuzz T=3600`, `make fuzz TARGET=sdp`
+	@scripts/install-deps.sh build client fuzz
+	@exec scripts/fuzz.sh $(T) $(TARGET)
+
+bench-peers: module ## rtc_json against the same Kamailio as SIP-over-WebSocket proxy, and against Janus: ratios
+	@scripts/install-deps.sh test bench
+	cargo build --release --locked -p rtc-json-load
+	@exec node tests/load/peers.mjs
+
+load: module ## 5,000 agents by WSS, 100 calls a second among them (T=60 seconds), then the cost of a call beside 20,000
+	@scripts/install-deps.sh test
+	cargo build --release --locked -p rtc-json-load
+	@exec node tests/load/load.mjs
+
 lint: ## format, clippy, C warnings, TypeScript: all without a warning
 	@echo "==> cargo fmt"
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@echo "==> cargo clippy"
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo "==> C warnings"

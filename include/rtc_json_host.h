@@ -121,6 +121,9 @@ typedef struct rtc_json_config {
 	int32_t max_frame;               /* bytes */
 	int32_t max_calls_per_agent;
 	int32_t max_sessions_per_agent;
+	int32_t call_rate;                 /* calls a second of one agent; 0: any number */
+	int32_t register_failures;         /* of one DN; 0: any number */
+	int32_t register_failures_address; /* of one address; 0: any number */
 	int32_t resume_grace;            /* seconds */
 	int32_t expires;                 /* seconds */
 	int32_t ring_timeout;            /* seconds */

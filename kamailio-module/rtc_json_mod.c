@@ -36,6 +36,7 @@ static struct params
 	int resume_grace, expires, ring_timeout, log_messages;
 	int session_expires, min_se, max_redirects, dtmf_duration, accept_refer, jwt_leeway, turn_ttl;
 	int genesys_interval, call_history, log_calls;
+	int call_rate, register_failures, register_failures_address;
 	str event_callback, node_secret;
 } params = {
 	.register_mode = str_init("upstream"),
@@ -49,6 +50,9 @@ static struct params
 	.max_frame = 32768,
 	.max_calls_per_agent = 4,
 	.max_sessions_per_agent = 4,
+	.call_rate = 50,
+	.register_failures = 10,
+	.register_failures_address = 200,
 	.resume_grace = 30,
 	.expires = 300,
 	.ring_timeout = 90,
@@ -289,6 +293,9 @@ static int fill_config(rtc_json_config_t *c)
 	c->max_frame = params.max_frame;
 	c->max_calls_per_agent = params.max_calls_per_agent;
 	c->max_sessions_per_agent = params.max_sessions_per_agent;
+	c->call_rate = params.call_rate;
+	c->register_failures = params.register_failures;
+	c->register_failures_address = params.register_failures_address;
 	c->resume_grace = params.resume_grace;
 	c->expires = params.expires;
 	c->ring_timeout = params.ring_timeout;
@@ -440,6 +447,9 @@ static param_export_t mod_params[] = {
 	{"max_frame", PARAM_INT, &params.max_frame},
 	{"max_calls_per_agent", PARAM_INT, &params.max_calls_per_agent},
 	{"max_sessions_per_agent", PARAM_INT, &params.max_sessions_per_agent},
+	{"call_rate", PARAM_INT, &params.call_rate},
+	{"register_failures", PARAM_INT, &params.register_failures},
+	{"register_failures_address", PARAM_INT, &params.register_failures_address},
 	{"resume_grace", PARAM_INT, &params.resume_grace},
 	{"expires", PARAM_INT, &params.expires},
 	{"ring_timeout", PARAM_INT, &params.ring_timeout},

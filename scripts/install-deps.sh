@@ -8,7 +8,10 @@
 #   api       coturn, and the tests' packages from PyPI in a folder of their own
 #   demo      what `make demo` runs
 #   asterisk  Asterisk 22 in a folder of its own (scripts/asterisk.sh)
+#   fuzz      what libFuzzer is built with (cargo-fuzz itself: packaging/cargo-tool.sh)
+#   faults    libfaketime, by which a test moves Kamailio's clock
 #   packages  what makes the Debian package, and the folder that it is tried in
+#   bench     the other servers of `make bench-peers`; only when asked for
 #
 # Debian packages by root or sudo. RTC_JSON_NO_INSTALL=1 only tells what is missing, and fails when something is.
 set -euo pipefail
@@ -23,11 +26,14 @@ declare -A packages=(
 	[api]="coturn python3 python3-venv"
 	[demo]="iproute2 procps"
 	[asterisk]="debootstrap iproute2"
+	[fuzz]="g++"
+	[faults]="libfaketime"
 	[packages]="debootstrap dpkg-dev binutils"
+	[bench]="janus"
 )
 
 groups=("$@")
-if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test api demo asterisk packages); fi
+if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test api demo asterisk faults packages fuzz); fi
 for group in "${groups[@]}"; do [ -n "${packages[$group]:-}" ] || die "no group $group"; done
 wants() { local g; for g in "${groups[@]}"; do [ "$g" = "$1" ] && return 0; done; return 1; }
 

@@ -110,6 +110,8 @@ export interface Registered {
 export interface RegistrationFailed {
   reason: string;
   code: number;
+  /** With 429: seconds until the next try is looked at. */
+  retryAfter?: number;
 }
 
 export interface Challenge {
@@ -215,6 +217,8 @@ export interface ErrorPayload {
   request?: string;
   cause?: number;
   retryable?: boolean;
+  /** With 429: seconds until it may succeed. */
+  retryAfter?: number;
 }
 
 export interface Ack {

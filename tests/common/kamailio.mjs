@@ -31,7 +31,7 @@ export const agents = Array.from({ length: 10 }, (_, i) => String(5001 + i));
  * @typedef {{
  *   mode?: 'local' | 'upstream', asteriskPort?: number, nextHop?: string, workers?: number, debug?: number, shm?: number,
  *   params?: Record<string, string | number>, defines?: Record<string, string | number | true>, cfgExtra?: string,
- *   workdir?: string, users?: string[], cfg?: string,
+ *   workdir?: string, users?: string[], cfg?: string, env?: Record<string, string>, args?: string[],
  * }} Options
  *   mode: who knows the agents: Kamailio's own table, or a registrar behind it;
  *   asteriskPort: the registrar and next hop on 127.0.0.1, or nextHop: the same as a SIP URI;
@@ -39,22 +39,29 @@ export const agents = Array.from({ length: 10 }, (_, i) => String(5001 + i));
  *   params: parameters of the module, over those of the config;
  *   defines: further `-A` defines, as they stand in a config (strings with their quotes);
  *   cfgExtra: text at the end of the config; workdir: kept afterwards, else a temporary folder;
- *   users: agents in the database (password pw + name); cfg: another config than the example
+ *   users: agents in the database (password pw + name); cfg: another config than the example;
+ *   env: of its processes, beside this one's;
+ *   args: further arguments of Kamailio's command line
  */
 
 /** A running Kamailio. Made by `startKamailio`. */
 export class Kamailio {
   #args;
   #child;
+  #env;
   #forget;
   #keep;
   #ports;
 
-  constructor({ dir, keep, ports, args }) {
+  /** How often it was ended from here. */
+  endings = 0;
+
+  constructor({ dir, keep, ports, args, env = {} }) {
     this.workdir = dir;
     this.#keep = keep;
     this.#ports = ports;
     this.#args = args;
+    this.#env = env;
     [this.sipPort, this.wsPort, this.wssPort] = ports;
     this.sipUri = `sip:127.0.0.1:${this.sipPort}`;
     this.wsUrl = `ws://127.0.0.1:${this.wsPort}/`;
@@ -85,7 +92,7 @@ export class Kamailio {
     const log = fs.openSync(this.#logFile, 'a');
     // a session of its own, by which its processes are told from others; setpriv ends it should this process be killed outright
     this.#child = spawn('setpriv', ['--pdeathsig', 'TERM', ...kamailioCommand(), ...this.#args], {
-      cwd: this.workdir, stdio: ['ignore', log, log], detached: true,
+      cwd: this.workdir, stdio: ['ignore', log, log], detached: true, env: { ...process.env, ...this.#env },
     });
     fs.closeSync(log);
     let failed;
@@ -147,6 +154,7 @@ export class Kamailio {
 
   /** Ends it in good order and checks that all its processes are gone; the files stay until `stop`. */
   async shutdown() {
+    this.endings += 1;
     if (this.pid) signal(this.pid, 'SIGTERM');
     try {
       await until(() => this.pids.length === 0, { ms: 15_000, what: 'Kamailio ends after SIGTERM' });
@@ -159,6 +167,7 @@ export class Kamailio {
 
   /** Kills every process at once (as a crash of the machine would), and waits until they are gone. The files stay. */
   async kill9() {
+    this.endings += 1;
     this.#killAll();
     // a main process that nobody has waited for yet still holds its pid: the next start would find it running
     await until(() => !this.pid && this.pids.length === 0, { what: 'Kamailio is gone' });
@@ -200,7 +209,7 @@ export class Kamailio {
  */
 export async function startKamailio({
   mode = 'local', asteriskPort, nextHop, workers = 4, debug = 2, shm = 256, params = {}, defines = {}, cfgExtra = '',
-  workdir, users = agents, cfg = path.join(top, 'kamailio.cfg.example'),
+  workdir, users = agents, cfg = path.join(top, 'kamailio.cfg.example'), env, args = [],
 } = {}) {
   const dir = workdir ?? fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-kamailio-'));
   fs.mkdirSync(path.join(dir, 'run'), { recursive: true });
@@ -231,10 +240,12 @@ export async function startKamailio({
     dir,
     keep: Boolean(workdir),
     ports,
+    env,
     args: [
       '-f', file, '-DD', '-E', '-Y', path.join(dir, 'run'), '-P', path.join(dir, 'run/kamailio.pid'),
       '-m', String(shm), '-n', String(workers), '-N', String(workers), '-L', modulePathList(),
       ...Object.entries(defined).flatMap(([name, value]) => ['-A', value === true ? name : `${name}=${value}`]),
+      ...args,
     ],
   });
   await kamailio.start();

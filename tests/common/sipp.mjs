@@ -13,7 +13,7 @@ export const scenarioDir = fileURLToPath(new URL('../sipp/', import.meta.url));
 
 // what stands as @name@ in a scenario, unless the test says otherwise (option `keys`)
 const defaults = {
-  ring: 0, talk: 1000, code: 603, cause: 21, caller: 'sipp', target: 'sip:nobody@127.0.0.1:9', realm: 'rtc.local', algorithm: 'MD5', expires: 300,
+  ring: 0, talk: 1000, code: 603, cause: 21, caller: 'sipp', target: 'sip:nobody@127.0.0.1:9', realm: 'rtc.local', algorithm: 'MD5', expires: 300, profile: 'UDP/TLS/RTP/SAVPF',
 };
 
 /**

@@ -5,7 +5,7 @@ import { until } from '../common/cleanup.mjs';
 import { connect } from '../common/client.mjs';
 import { startKamailio } from '../common/kamailio.mjs';
 import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
-import { idle } from './support.mjs';
+import { memoryOf } from './support.mjs';
 
 /** Each call of the browsers is two for the module: one out, one in. */
 const CALLS = 10_000;
@@ -49,13 +49,6 @@ async function calls(count) {
   }));
 }
 
-async function memory() {
-  await idle(kamailio, { ms: 40_000 });
-  const shm = Number((await kamailio.rpc('core.shmmem')).used);
-  const pkg = new Map((await kamailio.rpcRows('pkg.stats')).map((row) => [`${row.pid} ${row.desc ?? ''}`, Number(row.used)]));
-  return { shm, pkg, arena: await kamailio.stat('arena_used'), records: await kamailio.stat('arena_records') };
-}
-
 function compare(t, from, to) {
   const grown = [...to.pkg].map(([name, used]) => [name, used - (from.pkg.get(name) ?? used)]).sort((x, y) => y[1] - x[1]);
   t.diagnostic(`shm ${from.shm} to ${to.shm} (${to.shm - from.shm}); pkg grown most: ${grown[0]}; arena ${from.arena} to ${to.arena}, records ${from.records} to ${to.records}`);
@@ -69,11 +62,11 @@ function compare(t, from, to) {
 
 test(`${CALLS} calls`, async (t) => {
   await calls(1_000);
-  const from = await memory();
+  const from = await memoryOf(kamailio);
   const began = performance.now();
   await calls(CALLS);
   t.diagnostic(`${CALLS} calls in ${((performance.now() - began) / 1000).toFixed(1)} s`);
-  compare(t, from, await memory());
+  compare(t, from, await memoryOf(kamailio));
 });
 
 test('500 browsers that come, register and go', async (t) => {
@@ -91,7 +84,7 @@ test('500 browsers that come, register and go', async (t) => {
     // sessions that went without a word wait for resume_grace, from when the websocket module tells of the end; the records
     // of their connections go with that word
     await until(async () => await kamailio.stat('sessions') === dns.length && await kamailio.stat('arena_records') === 2 * dns.length + kept, { ms: 60_000, every: 500, what: 'only the first browsers are left' });
-    return memory();
+    return memoryOf(kamailio);
   };
   await visits(50);
   const from = await settled();

@@ -19,6 +19,7 @@ const fresh = (what) => `${what}${process.pid}x${(unique += 1)}${Math.random().t
 export const farSdp = ({ setup = 'actpass', version = 1, direction = 'sendrecv', address = '127.0.0.1', ufrag = 'sipp', candidates } = {}) => template
   .replace('c=IN IP4 [media_ip]', `c=IN IP4 ${address}`)
   .replaceAll(/\[(?:local|media)_ip\]/g, '127.0.0.1').replace('[media_port]', '40000')
+  .replace('@profile@', 'UDP/TLS/RTP/SAVPF')
   .replace('@SETUP@', setup).replace('@VERSION@', String(version)).replace('@DIRECTION@', direction)
   .replace('ice-ufrag:sipp', `ice-ufrag:${ufrag}`)
   .replace(/^(a=candidate:.*)$/m, (line) => (candidates ?? [line]).join('\n'))
@@ -100,6 +101,7 @@ export class Peer {
 
   /** @param {string} text */
   send(text) {
+    if (this.closed) return;
     this.log.push({ dir: 'out', at: performance.now(), message: new SipMessage(text), repeat: false });
     this.#socket.send(text, this.server, '127.0.0.1');
   }
@@ -184,7 +186,11 @@ export class Peer {
   /** Begins anew, for the next test. */
   forget() { this.log = []; }
 
-  close() { return new Promise((done) => { this.#socket.close(done); }); }
+  close() {
+    if (this.closed) return undefined;
+    this.closed = true;
+    return new Promise((done) => { this.#socket.close(done); });
+  }
 }
 
 /** One side of a dialog. */

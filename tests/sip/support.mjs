@@ -49,9 +49,14 @@ const harmless = [
   tlsBug,
 ];
 
+/** What Kamailio's own processes may say when they end one after the other, and where else they may not. */
+const eof = /receive_fd\(\): EOF on/;
+
 /** Lines at WARNING and worse, from one look to the next. */
 export class Quiet {
   #seen = 0;
+
+  #endings = 0;
 
   constructor(kamailio) { this.kamailio = kamailio; }
 
@@ -60,7 +65,9 @@ export class Quiet {
     const all = this.kamailio.warnings();
     const news = all.slice(this.#seen);
     this.#seen = all.length;
-    return news.filter((line) => ![...harmless, ...expected].some((known) => known.test(line)));
+    const lastWords = this.kamailio.endings > this.#endings ? [eof] : [];
+    this.#endings = this.kamailio.endings;
+    return news.filter((line) => ![...harmless, ...lastWords, ...expected].some((known) => known.test(line)));
   }
 }
 
@@ -104,6 +111,14 @@ export async function idle(kamailio, { ms = 12_000 } = {}) {
     await new Promise((done) => { setTimeout(done, 100); });
   }
   assert.fail(`left over after ${ms} ms: ${JSON.stringify(left)}`);
+}
+
+/** What is in use once no call is left: shared memory, private memory by process, the arena. @param {import('../common/kamailio.mjs').Kamailio} kamailio */
+export async function memoryOf(kamailio) {
+  await idle(kamailio, { ms: 40_000 });
+  const shm = Number((await kamailio.rpc('core.shmmem')).used);
+  const pkg = new Map((await kamailio.rpcRows('pkg.stats')).map((row) => [`${row.pid} ${row.desc ?? ''}`, Number(row.used)]));
+  return { shm, pkg, arena: await kamailio.stat('arena_used'), records: await kamailio.stat('arena_records') };
 }
 
 /** What one test opens; ended with it. */

@@ -28,6 +28,7 @@ fn config() -> Config {
         ice: None,
         policy: Policy::parse("PCMU,telephone-event").expect("known codecs"),
         max_calls: 4,
+        call_rate: 0,
         max_sessions: 4,
         over_limit: OverLimit::Replace,
         resume_grace: 30_000,

@@ -181,6 +181,14 @@ impl Step<'_> {
                 &Failure::new(503, "Service Unavailable", DRAINING),
             );
         }
+        if let Err(wait) = self.agent.call_rate.take(self.config.call_rate, self.now) {
+            self.out.push(Output::Count(Counter::CallsLimited));
+            let failure = Failure {
+                retry_after: Some(wait),
+                ..Failure::new(429, "Too Many Requests", "calls come too fast")
+            };
+            return self.refuse(session, id, &failure);
+        }
         if self.agent.live_calls() >= self.config.max_calls {
             let failure = Failure::new(503, "Too many calls", "max_calls_per_agent is reached");
             return self.refuse(session, id, &failure);

@@ -118,6 +118,8 @@ pub struct Config {
     pub policy: Policy,
     /// Live calls that one agent may have; beyond it an INVITE gets 486 and a `call` gets 503.
     pub max_calls: usize,
+    /// Calls that one agent may begin in a second, twice as many at once; 0 for any number.
+    pub call_rate: u32,
     /// Browsers that one agent may have registered at a time.
     pub max_sessions: usize,
     /// What happens beyond that.

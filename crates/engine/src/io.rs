@@ -150,6 +150,13 @@ pub enum Output {
     },
     /// A call is over.
     CallEnded(Box<CallRecord>),
+    /// A browser has shown who it is, or has failed to.
+    Judged {
+        /// Its connection.
+        conn: i32,
+        /// Was it right?
+        right: bool,
+    },
     /// Add one to a counter.
     Count(Counter),
 }
@@ -325,4 +332,6 @@ pub enum Counter {
     CallsFailed,
     /// `error` messages sent.
     Errors,
+    /// Calls refused because they came too fast.
+    CallsLimited,
 }

@@ -19,6 +19,7 @@ mod control;
 mod identity;
 mod inbound;
 mod io;
+mod limits;
 mod model;
 mod moving;
 mod offer;
@@ -40,6 +41,7 @@ pub use config::{Config, DtmfMode, HeaderList, Ice, IceSource, OverLimit, Regist
 pub use io::{
     CallRecord, Counter, Handle, Input, Output, Purpose, SipReply, SipRequest, TableUnavailable,
 };
+pub use limits::{Failures, Rate};
 pub use model::{
     Agent, Call, Conference, Digits, Direction, FarOffer, InDialog, Leg, Moving, Open, Outcome,
     Owed, Pending, RecordError, Reliable, Sent, ServerTx, Session, State, Timer, Transfer,

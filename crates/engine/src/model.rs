@@ -8,6 +8,7 @@ use rtc_json_sip::{Challenge, Dialog, Ha1};
 use serde::{Deserialize, Serialize};
 
 use crate::challenge::{Asked, Asking, Proof};
+use crate::limits::Rate;
 use crate::text::Text;
 
 /// Outcomes of requests that a session remembers, so that a retry with the same id gets the first one again.
@@ -36,6 +37,8 @@ pub struct Agent {
     pub upstream: Upstream,
     /// Number that the next session gets.
     pub next_session: u32,
+    /// How fast its browsers begin calls.
+    pub call_rate: Rate,
 }
 
 /// One browser (one WebSocket at a time, several over its life).

@@ -176,12 +176,12 @@ impl Step<'_> {
             Ok(found) => {
                 let right = match &pending.proof {
                     Proof::Answer(answer) => answer.matches(found.as_deref()),
-                    _ => pending.ha1.matches(&found.unwrap_or_default()),
+                    _ => pending.ha1.is_known(found.as_deref()),
                 };
                 if right {
                     self.establish(pending);
                 } else {
-                    self.registration_failed(conn, &pending.request, 403, "Forbidden");
+                    self.not_proven(conn, &pending.request);
                 }
             }
         }
@@ -276,7 +276,7 @@ impl Step<'_> {
                         self.agent.upstream.nonce_count = 0;
                         self.pending_register(index);
                     }
-                    _ => self.give_up(index, 403, "Forbidden"),
+                    _ => self.wrong(index),
                 }
             }
             Proof::Token => {
@@ -292,7 +292,7 @@ impl Step<'_> {
             },
             Proof::Line(_) => match asked(self).filter(Asked::stale) {
                 Some(asked) => self.challenge_pending(index, asked),
-                None => self.give_up(index, 403, "Forbidden"),
+                None => self.wrong(index),
             },
             Proof::Asked(_) | Proof::Answer(_) => self.give_up(index, 403, "Forbidden"),
         }
@@ -304,6 +304,18 @@ impl Step<'_> {
         if !pending.ha1.is_empty() {
             self.agent.upstream.ha1 = pending.ha1.clone();
         }
+    }
+
+    /// The registrar does not take what a browser shows.
+    fn wrong(&mut self, index: usize) {
+        let pending = self.agent.pending.remove(index);
+        self.not_proven(pending.conn, &pending.request);
+    }
+
+    /// One answer for an unknown DN and for a wrong password.
+    fn not_proven(&mut self, conn: i32, request: &str) {
+        self.out.push(Output::Judged { conn, right: false });
+        self.registration_failed(conn, request, 403, "Forbidden");
     }
 
     pub fn give_up(&mut self, index: usize, code: u16, reason: &str) {
@@ -408,6 +420,7 @@ impl Step<'_> {
         let message = ServerMessage::RegistrationFailed {
             reason: reason.to_owned(),
             code,
+            retry_after: None,
         };
         self.out.push(Output::Count(Counter::RegisterFailed));
         let text = protocol::encode(&message, id);

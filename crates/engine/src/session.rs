@@ -21,6 +21,10 @@ pub(crate) const DRAINING: &str = "the server is draining: connect elsewhere";
 impl Step<'_> {
     /// The `register` is granted: a session begins (or the one on this connection goes on).
     pub fn establish(&mut self, pending: Pending) {
+        self.out.push(Output::Judged {
+            conn: pending.conn,
+            right: true,
+        });
         self.agent.display_name.clone_from(&pending.display_name);
         let session = match self.agent.session_on(pending.conn) {
             Some(session) => session,

@@ -96,6 +96,8 @@ pub(crate) struct Failure<'f> {
     pub call: Option<&'f str>,
     pub cause: Option<u16>,
     pub retryable: bool,
+    /// Milliseconds.
+    pub retry_after: Option<u64>,
 }
 
 impl<'f> Failure<'f> {
@@ -106,7 +108,8 @@ impl<'f> Failure<'f> {
             details,
             call: None,
             cause: None,
-            retryable: matches!(code, 408 | 480 | 500 | 503 | 504),
+            retryable: matches!(code, 408 | 429 | 480 | 500 | 503 | 504),
+            retry_after: None,
         }
     }
 
@@ -126,6 +129,7 @@ impl<'f> Failure<'f> {
             request: Some(request.to_owned()),
             cause: self.cause,
             retryable: self.retryable.then_some(true),
+            retry_after: self.retry_after.map(|ms| ms.div_ceil(1000)),
         }
     }
 }

@@ -252,7 +252,12 @@ fn an_answer_of_the_wrong_form_is_told_what_is_wrong() {
         assert_eq!(failed["payload"]["code"], 400, "{key}: {failed}");
         let reason = failed["payload"]["reason"].as_str().expect("a reason");
         assert!(reason.contains(names), "{key}: {reason}");
-        assert!(w.agent.is_empty() && w.out.iter().all(|o| matches!(o, Output::Count(_))));
+        assert!(
+            w.agent.is_empty()
+                && w.out
+                    .iter()
+                    .all(|o| matches!(o, Output::Count(_) | Output::Judged { .. }))
+        );
     }
 }
 
@@ -455,7 +460,10 @@ fn the_refresh_is_answered_by_the_browser() {
     assert_eq!(w.frame(1)["payload"]["code"], 409);
     w.far_reply(&answered, 200, "x", "Expires: 300\r\n", "");
     assert!(w.agent.upstream.bound && w.agent.upstream.refresh_at > w.now);
-    assert!(w.out.iter().all(|o| matches!(o, Output::Count(_))));
+    assert!(w
+        .out
+        .iter()
+        .all(|o| matches!(o, Output::Count(_) | Output::Judged { .. })));
     // and the next one begins as this one did
     w.wait(240_000);
     assert_eq!(authorization(&w.request()), None);

@@ -12,9 +12,11 @@
 //! 6. Any time: [`rtc_json_var`], the statistics, the RPC lists.
 
 mod api;
+mod attempts;
 mod current;
 mod directory;
 mod entropy;
+mod fault;
 mod genesys;
 mod host;
 mod ice;
@@ -24,6 +26,8 @@ mod rpc;
 mod runtime;
 mod settings;
 mod stats;
+#[cfg(feature = "fault-injection")]
+pub mod testing;
 mod tokens;
 mod watched;
 
@@ -71,7 +75,11 @@ fn guarded<T>(otherwise: T, run: impl FnOnce(&Runtime) -> T) -> T {
     let Some(runtime) = RUNTIME.get() else {
         return otherwise;
     };
-    catch_unwind(AssertUnwindSafe(|| run(runtime))).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(|| {
+        fault::point();
+        run(runtime)
+    }))
+    .unwrap_or_else(|_| {
         // nothing that runs here may panic again and leave the boundary
         let _logged = catch_unwind(AssertUnwindSafe(|| {
             runtime.count(Stat::StepFailures);
@@ -151,6 +159,7 @@ unsafe fn start(host: &rtc_json_host_t, config: &rtc_json_config_t) -> Result<()
         api: settings.api,
         genesys: settings.genesys,
         probed_at: AtomicU64::new(0),
+        attempts: settings.attempts,
         records: settings.records,
         nodes: settings.nodes,
         log_messages: settings.log_messages,
@@ -408,6 +417,12 @@ pub unsafe extern "C" fn rtc_json_sip_reply(
             return;
         };
         let message = Message::parse(raw).ok();
+        // what cannot be read grants nothing, whatever its status: a 2xx would have no dialog to go with it
+        let code = match raw.is_empty() || message.is_some() {
+            true => code,
+            false if code < 200 => return,
+            false => 502,
+        };
         runtime.sip_reply(handle, code, message.as_ref());
     });
 }
@@ -428,11 +443,16 @@ pub unsafe extern "C" fn rtc_json_http_request(
 ) -> i32 {
     // SAFETY: the caller's promise
     let (target, raw) = unsafe { (bytes(target), bytes(message)) };
-    if out.is_null() || close.is_null() || !rtc_json_api::rest::is_ours(target) {
+    if out.is_null() || close.is_null() {
         return 0;
     }
     let fault = (api::FAULT.as_ptr(), api::FAULT.len(), true);
-    let (s, len, ends) = guarded(fault, |runtime| api::answer(runtime, raw));
+    let answer = guarded(Some(fault), |runtime| {
+        rtc_json_api::rest::is_ours(target).then(|| api::answer(runtime, raw))
+    });
+    let Some((s, len, ends)) = answer else {
+        return 0;
+    };
     // SAFETY: not null, and writable by the caller's promise
     unsafe {
         *out = rtc_json_str_t { s: s.cast(), len };

@@ -267,6 +267,12 @@ impl Runtime {
             .flatten()
     }
 
+    /// An agent as another node told of it, whether that node lives or not.
+    pub fn told(&self, dn: &str) -> Option<Agent> {
+        self.nodes.as_ref()?;
+        self.replica(dn)?.agent
+    }
+
     /// A browser with that token resumes: if another node had its agent, it is ours from now on.
     pub fn take_over(&self, dn: &str, token: &Secret) {
         let Some(nodes) = &self.nodes else { return };

@@ -21,6 +21,8 @@ use rtc_json_sip::Message;
 use rtc_json_store::{Arena, Error as StoreError, Guard};
 use serde::{Deserialize, Serialize};
 
+use crate::attempts::Attempts;
+use crate::fault;
 use crate::genesys;
 use crate::host::{Ha1Answer, Host, Level};
 use crate::ice::{IceServers, SharedSecret};
@@ -47,6 +49,8 @@ pub struct Runtime {
     pub genesys: Option<genesys::Target>,
     /// When it was last asked; of this process.
     pub probed_at: AtomicU64,
+    /// Who may try to register how often.
+    pub attempts: Attempts,
     /// Records of calls.
     pub records: Records,
     /// The other nodes, if there are any.
@@ -77,6 +81,8 @@ pub struct Connection {
     start: u64,
     /// The DN that registered on it; empty for none.
     pub dn: String,
+    /// The browser's address, as it registered.
+    pub addr: Option<IpAddr>,
     /// We have closed it: what still comes on it is not looked at.
     pub closing: bool,
     /// Malformed frames in the window.
@@ -163,7 +169,9 @@ impl Runtime {
                 .map_err(|error| self.store_failed(dn, &error))?
                 .ok_or(Failed::NoAgent)?,
         };
+        fault::point();
         let (outputs, changed) = self.locked_step(dn, input, base, &mut guard)?;
+        fault::point();
         let turn = outputs
             .iter()
             .any(|o| matches!(o, Output::Frame { .. }))
@@ -180,6 +188,7 @@ impl Runtime {
         }
         if let Some(mut turn) = turn {
             turn.wait();
+            fault::point();
             self.send_frames(dn, &outputs, next);
         }
         self.carry_out(dn, outputs, next);
@@ -216,6 +225,7 @@ impl Runtime {
                 outputs = engine::step(&mut agent, Input::Restarted, &mut env);
             }
             outputs.extend(engine::step(&mut agent, input, &mut env));
+            fault::point();
             outputs
         }));
         let Ok(outputs) = result else {
@@ -340,6 +350,7 @@ impl Runtime {
 
     fn carry_out(&self, dn: &str, outputs: Vec<Output>, next: &mut Next) {
         for output in outputs {
+            fault::point();
             match output {
                 Output::Frame { .. } => {}
                 Output::Close {
@@ -381,6 +392,7 @@ impl Runtime {
                     self.keep_record(&record);
                     crate::current::with_call(*record, || self.host.call_ended());
                 }
+                Output::Judged { conn, right } => self.judged(dn, conn, right),
                 Output::Count(counter) => self.count(Stat::from(counter)),
             }
         }
@@ -438,7 +450,12 @@ impl Runtime {
                 };
                 let subject = token.as_ref().and_then(|verdict| verdict.as_ref().ok());
                 let named = register.dn.as_ref().or(subject).cloned();
-                match self.claim(conn, &id, named) {
+                let waits = matches!(event, Event::Act { .. }) && !matches!(token, Some(Ok(_)));
+                let wait = waits.then(|| self.must_wait(named.as_deref(), addr, register));
+                if let Some(wait) = wait.flatten() {
+                    return self.too_many(conn, &id, wait);
+                }
+                match self.claim(conn, addr, &id, named) {
                     Ok(dn) => {
                         if let (Some(resume), Event::Act { .. }) = (&register.resume, &event) {
                             self.take_over(&dn, resume);
@@ -528,12 +545,22 @@ impl Runtime {
     /// Refuses a `register` without an agent.
     fn not_registered(&self, conn: i32, id: &str, code: u16, reason: String) {
         self.count(Stat::RegisterFailed);
-        let message = ServerMessage::RegistrationFailed { reason, code };
+        let message = ServerMessage::RegistrationFailed {
+            reason,
+            code,
+            retry_after: None,
+        };
         self.answer(conn, id, &message);
     }
 
     /// Notes whose connection it is, before anything is done for it.
-    fn claim(&self, conn: i32, id: &str, dn: Option<String>) -> Result<String, Box<ServerMessage>> {
+    fn claim(
+        &self,
+        conn: i32,
+        addr: Option<IpAddr>,
+        id: &str,
+        dn: Option<String>,
+    ) -> Result<String, Box<ServerMessage>> {
         let Some(dn) = dn else {
             let details = "payload.dn: expected a string";
             return Err(Box::new(failure(id, 400, "Bad request", details)));
@@ -554,16 +581,19 @@ impl Runtime {
             // a challenge that it never answered must not stay behind: else one connection leaves a record for every DN
             let _gone = self.drive(&owner, Input::Closed { conn }, false);
         }
-        self.with_connection(conn, |connection| connection.dn.clone_from(&dn))
-            .map_err(|error| {
-                self.store_failed(&dn, &error);
-                Box::new(failure(
-                    id,
-                    503,
-                    "Service Unavailable",
-                    "the server is full",
-                ))
-            })?;
+        self.with_connection(conn, |connection| {
+            connection.dn.clone_from(&dn);
+            connection.addr = addr;
+        })
+        .map_err(|error| {
+            self.store_failed(&dn, &error);
+            Box::new(failure(
+                id,
+                503,
+                "Service Unavailable",
+                "the server is full",
+            ))
+        })?;
         Ok(dn)
     }
 
@@ -615,7 +645,7 @@ impl Runtime {
     }
 
     /// Sends a message outside any session.
-    fn answer(&self, conn: i32, id: &str, message: &ServerMessage) {
+    pub(crate) fn answer(&self, conn: i32, id: &str, message: &ServerMessage) {
         let text = protocol::encode(message, id);
         if self.log_messages {
             self.log_message("", conn, '>', frame_type(&text), text.len());
@@ -762,6 +792,8 @@ impl Runtime {
             {
                 // one that has gone meanwhile has no timers
                 let _gone = self.drive(dn, Input::Tick, false);
+            } else {
+                self.forget_failures(&key);
             }
         }
     }
@@ -908,6 +940,7 @@ fn failure(request: &str, code: u16, message: &str, details: &str) -> ServerMess
         request: Some(request.to_owned()),
         cause: None,
         retryable: matches!(code, 500 | 503).then_some(true),
+        retry_after: None,
     }
 }
 
@@ -972,6 +1005,7 @@ impl From<Counter> for Stat {
             Counter::CallsAnswered => Stat::CallsAnswered,
             Counter::CallsFailed => Stat::CallsFailed,
             Counter::Errors => Stat::Errors,
+            Counter::CallsLimited => Stat::CallsLimited,
         }
     }
 }

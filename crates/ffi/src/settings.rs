@@ -13,6 +13,7 @@ use rtc_json_protocol::Limits;
 use rtc_json_sdp::Policy;
 use rtc_json_sip::{valid_host_port, Uri};
 
+use crate::attempts::Attempts;
 use crate::genesys;
 use crate::host::{rtc_json_config_t, text};
 use crate::ice::{IceServers, SharedSecret};
@@ -113,6 +114,8 @@ pub struct Settings {
     pub api: rest::Config,
     /// The contact centre, if one is to be watched.
     pub genesys: Option<genesys::Target>,
+    /// Who may try to register how often.
+    pub attempts: Attempts,
     /// What becomes of records of calls.
     pub records: Records,
     /// Where the arena lies.
@@ -246,6 +249,21 @@ impl Settings {
             64,
             "calls",
         )?;
+        let call_rate = range(
+            "call_rate",
+            raw.call_rate.into(),
+            0,
+            1000,
+            "calls a second; 0 for any number",
+        )?;
+        let failures = |name, value: i32| {
+            range(name, value.into(), 0, 100_000, "failures; 0 for any number")
+                .map(|n| u32::try_from(n).unwrap_or_default())
+        };
+        let attempts = Attempts {
+            dn: failures("register_failures", raw.register_failures)?,
+            addr: failures("register_failures_address", raw.register_failures_address)?,
+        };
         let max_sessions = range(
             "max_sessions_per_agent",
             raw.max_sessions_per_agent.into(),
@@ -368,6 +386,7 @@ impl Settings {
                 }),
                 policy,
                 max_calls: unsigned(max_calls),
+                call_rate: u32::try_from(call_rate).unwrap_or_default(),
                 max_sessions: unsigned(max_sessions),
                 over_limit,
                 resume_grace: seconds(grace),
@@ -393,6 +412,7 @@ impl Settings {
             ice,
             api,
             genesys,
+            attempts,
             records: Records {
                 keep: u64::try_from(history).unwrap_or_default(),
                 log: raw.log_calls != 0,

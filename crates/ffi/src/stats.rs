@@ -59,7 +59,7 @@ statistics! {
     ArenaFull "arena_full" false "Events refused because the arena was full",
     ArenaUsed "arena_used" true "Bytes of the arena in use",
     ArenaSize "arena_size" true "Bytes of the arena",
-    ArenaRecords "arena_records" true "Records in the arena: agents, connections, the directory and past calls",
+    ArenaRecords "arena_records" true "Records in the arena: agents, connections, the directory, past calls and failures to register",
     CallRecords "call_records" false "Calls that are over, each with a record",
     CallRecordsWritten "call_records_written" false "Records of calls that are in the table, or never were to be",
     ApiRequests "api_requests" false "HTTP requests to the API",
@@ -67,6 +67,8 @@ statistics! {
     GenesysUp "genesys_up" true "1: the contact centre answers OPTIONS",
     TakenOver "taken_over" false "Agents taken over from another node",
     Yielded "yielded" false "Agents that another node has taken over",
+    RegisterLimited "register_limited" false "register refused because its DN or address had failed too often",
+    CallsLimited "calls_limited" false "call refused because the agent's calls came too fast",
     Draining "draining" true "1: no new calls and sessions, by rtc_json.drain",
 }
 

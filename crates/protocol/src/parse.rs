@@ -77,6 +77,7 @@ impl BadFrame {
             request: self.id.clone(),
             cause: None,
             retryable: Some(false),
+            retry_after: None,
         }
     }
 }

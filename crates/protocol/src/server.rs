@@ -43,6 +43,9 @@ pub enum ServerMessage {
         reason: String,
         /// The SIP status, or 4xx/5xx of the same meaning.
         code: u16,
+        /// With 429: seconds until the next try is looked at.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u64>,
     },
     /// Prove who you are.
     Challenge {
@@ -222,6 +225,9 @@ pub enum ServerMessage {
         /// May the same request succeed later?
         #[serde(skip_serializing_if = "Option::is_none")]
         retryable: Option<bool>,
+        /// With 429: seconds until it may succeed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u64>,
     },
     /// Done.
     Ack {
@@ -571,6 +577,7 @@ mod tests {
             request: None,
             cause: None,
             retryable: None,
+            retry_after: None,
         };
         assert_eq!(
             encode(&message, "\"x\""),

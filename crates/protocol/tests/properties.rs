@@ -113,6 +113,7 @@ fn message() -> impl Strategy<Value = ServerMessage> {
             1 => ServerMessage::RegistrationFailed {
                 reason: other,
                 code,
+                retry_after: Some(u64::from(code)),
             },
             2 => ServerMessage::Challenge {
                 realm: other.clone(),
@@ -202,6 +203,7 @@ fn message() -> impl Strategy<Value = ServerMessage> {
                 request: option,
                 cause,
                 retryable: Some(flag),
+                retry_after: flag.then_some(7),
             },
             16 => ServerMessage::Ack {
                 call_id: option,

@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use crate::lock::Lock;
+use crate::lock::{Lock, RawLock};
 
 /// Longest key, in bytes.
 pub const MAX_KEY: usize = 72;
@@ -23,7 +23,7 @@ pub const COUNTERS: usize = 128;
 /// Largest arena: offsets in units of 64 bytes fit 32 bits with a margin.
 pub(crate) const MAX_SIZE: u64 = 1 << 36;
 /// Version of everything in this file. Raise it with every change of layout or meaning, and of what the records hold.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 /// At the start of the file.
 pub(crate) const MAGIC: [u8; 8] = *b"rtcArena";
 /// At the end of the header, so that a file whose first bytes are damaged is still known as an arena.
@@ -125,6 +125,8 @@ pub(crate) struct Page {
 
 pub(crate) const PAGE_SPAN: u32 = u32::MAX;
 
+// A lock must be its raw part and nothing else
+const _: () = assert!(size_of::<Lock>() == size_of::<RawLock>() && size_of::<RawLock>() == 8);
 const _: () = assert!(size_of::<Header>() <= HEADER_LEN - MAGIC_END.len());
 const _: () =
     assert!(size_of::<Slot>() == 192 && size_of::<Bucket>() == 16 && size_of::<Page>() == 48);

@@ -46,6 +46,7 @@ mod layout;
 mod lock;
 mod map;
 mod owner;
+mod parts;
 mod recover;
 mod repair;
 mod turn;

@@ -1,31 +1,23 @@
 //! A lock in shared memory that survives the death of its holder.
 
-use std::ptr;
-use std::sync::atomic::{
-    AtomicU32,
-    Ordering::{Acquire, Relaxed, Release},
-};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
 
 use lock_api::{GuardNoSend, RawMutex, RawMutexTimed};
 
 use crate::owner;
+use crate::parts::{futex_wait, futex_wake, spin_loop, AtomicU32, Instant, SPINS};
 
 /// How long a waiter sleeps before it looks whether the holder is still alive.
 pub(crate) const CHECK: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 20 });
 
 /// Somebody may sleep on the word.
-const WAITERS: u32 = !owner::OWNER_MASK;
-/// Most holders are done within this many looks (a commit takes about a microsecond).
-const SPINS: u32 = 100;
+pub(crate) const WAITERS: u32 = !owner::OWNER_MASK;
 
 /// The lock as it lies in the mapping. All zero bytes is an unlocked one.
 pub(crate) type Lock = lock_api::Mutex<RawLock, ()>;
 /// It is held.
 pub(crate) type LockGuard<'a> = lock_api::MutexGuard<'a, RawLock, ()>;
-
-// The lock must be its raw part and nothing else, since it lies in a file
-const _: () = assert!(size_of::<Lock>() == size_of::<RawLock>() && size_of::<RawLock>() == 8);
 
 /// A futex word with the holder in it: 0 is free, else the owner (see [`owner`]) and the bit [`WAITERS`].
 ///
@@ -35,7 +27,7 @@ const _: () = assert!(size_of::<Lock>() == size_of::<RawLock>() && size_of::<Raw
 #[repr(C)]
 #[derive(Default)]
 pub(crate) struct RawLock {
-    word: AtomicU32,
+    pub(crate) word: AtomicU32,
     stolen: AtomicU32,
 }
 
@@ -91,7 +83,7 @@ impl RawLock {
             if self.try_lock() {
                 return true;
             }
-            std::hint::spin_loop();
+            spin_loop();
         }
         let me = owner::me();
         let mut check = Instant::now() + CHECK;
@@ -185,70 +177,5 @@ unsafe impl RawMutexTimed for RawLock {
     #[inline]
     fn try_lock_until(&self, timeout: Instant) -> bool {
         self.try_lock() || self.lock_slow(Some(timeout))
-    }
-}
-
-/// Sleeps while the word is `expected`, at most `limit`. May return early for no reason.
-pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, limit: Duration) {
-    let limit = libc::timespec {
-        tv_sec: limit.as_secs() as libc::time_t,
-        tv_nsec: limit.subsec_nanos() as libc::c_long,
-    };
-    // SAFETY: the word and the time outlive the call; the kernel only reads them.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT,
-            expected,
-            &raw const limit,
-            ptr::null::<u32>(),
-            0,
-        );
-    }
-}
-
-/// Wakes up to `count` sleepers.
-pub(crate) fn futex_wake(word: &AtomicU32, count: i32) {
-    // SAFETY: the kernel uses the address only to find the sleepers.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAKE,
-            count,
-            ptr::null::<u32>(),
-            ptr::null::<u32>(),
-            0,
-        );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tests::{bench, fork, Child, MIB};
-
-    /// Bounded sleeping would hide a forgotten wake, so this waiter sleeps for long.
-    #[test]
-    fn unlock_wakes_a_sleeper() {
-        let bench = bench();
-        let (arena, _) = bench.open(MIB);
-        let lock = &arena.map().slot(0).lock;
-        let guard = lock.lock();
-        // SAFETY: the lock is not unlocked through this reference.
-        let raw = unsafe { lock.raw() };
-        let sleeper = fork(|| {
-            let word = raw.word.fetch_or(WAITERS, Relaxed) | WAITERS;
-            while raw.word.load(Relaxed) == word {
-                futex_wait(&raw.word, word, Duration::from_secs(60));
-            }
-        });
-        while raw.word.load(Relaxed) & WAITERS == 0 {
-            std::thread::yield_now();
-        }
-        std::thread::sleep(Duration::from_millis(20));
-        drop(guard);
-        assert!(Child::join(sleeper));
     }
 }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::crash;
 use crate::layout::{Slot, RING};
-use crate::lock::{futex_wait, futex_wake, CHECK};
+use crate::lock::CHECK;
 use crate::map::Map;
 use crate::owner;
+use crate::parts::{futex_wait, futex_wake};
 use crate::repair;
 
 /// How long a place may keep the later ones waiting once it is its turn.

@@ -266,6 +266,7 @@ impl World {
                         self.fault(format!("the end of a call twice: {}", record.id));
                     }
                 }
+                Output::Judged { .. } => {}
                 Output::Count(_) => {}
             }
         }

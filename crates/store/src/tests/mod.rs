@@ -4,6 +4,7 @@
 mod basic;
 mod crashes;
 mod damage;
+mod locks;
 mod processes;
 mod room;
 mod turns;

@@ -1,0 +1,135 @@
+/**
+ * rtc_json, the same Kamailio as SIP-over-WebSocket proxy, and Janus with its SIP plugin, at the same work: calls of the same number of
+ * browsers by WS (without TLS) to the same SIPp, in turns. node tests/load/peers.mjs
+ *
+ * From the environment: AGENTS (100 of each), CONCURRENT (40 calls at a time), ROUNDS (5), T (4 seconds of each run), SHM (2048 MB for each
+ * Kamailio), SHM_MANAGER (Kamailio's own; fm).
+ * The last lines are `name value`.
+ */
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { onExit, sleep } from '../common/cleanup.mjs';
+import { startKamailio } from '../common/kamailio.mjs';
+import { candidateLine, fakeOffer } from '../common/sdp.mjs';
+import { startSipp } from '../common/sipp.mjs';
+import { startJanus } from './janus.mjs';
+import { addAgents, cpuOf, firstAgent, median, memoryOf, startGenerator, tell, usage } from './support.mjs';
+
+const number = (name, otherwise) => Number(process.env[name] ?? otherwise);
+const [agents, concurrent, rounds, seconds] = [number('AGENTS', 100), number('CONCURRENT', 40), number('ROUNDS', 5), number('T', 4)];
+const shm = number('SHM', 2048);
+const args = process.env.SHM_MANAGER ? ['-x', process.env.SHM_MANAGER] : [];
+
+const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-peers-'));
+onExit(() => fs.rmSync(dir, { recursive: true, force: true }));
+const file = (name, text) => { fs.writeFileSync(path.join(dir, name), text); return path.join(dir, name); };
+// rtc_json needs no candidate; JsSIP, at its best, sends its first one
+const bare = file('bare.sdp', fakeOffer());
+const full = file('full.sdp', fakeOffer({ candidates: [candidateLine()] }));
+
+const far = { scenario: 'uas-at-once', calls: 10_000_000, timeout: 3600, trace: false };
+const sipp = await startSipp(far);
+// Janus has the sound in its hands, so it wants plain RTP toward the far side
+const plain = await startSipp({ ...far, keys: { profile: 'RTP/AVP' } });
+
+const servers = {
+  rtc_json: async () => {
+    const kamailio = await startKamailio({ workers: 2, shm, args, nextHop: sipp.uri, users: [], debug: 1, defines: { WITHOUT_TLS: true } });
+    addAgents(kamailio, agents);
+    return { server: kamailio, options: { kind: 'rtc', url: kamailio.wsUrl, offer: bare } };
+  },
+  sip_ws: async () => {
+    const kamailio = await startKamailio({
+      workers: 2, shm, args, mode: 'upstream', nextHop: sipp.uri, users: [], debug: 1, cfg: new URL('sip-ws.cfg', import.meta.url).pathname,
+    });
+    return { server: kamailio, options: { kind: 'sip', url: kamailio.wsUrl, offer: full } };
+  },
+  janus: async () => {
+    const janus = await startJanus();
+    return { server: janus, options: { kind: 'janus', url: janus.url, offer: full, to: `9{n}@127.0.0.1:${plain.port}` } };
+  },
+};
+
+/** kB: all that its processes hold; of Kamailio also what is used of its shared memory, where what was used before is used again. */
+async function held(server) {
+  const { shm: shared = NaN, arena = NaN } = server.rpc ? await usage(server) : {};
+  return { memory: memoryOf(server.pids), shm: shared, arena };
+}
+const each = (after, before) => Object.fromEntries(Object.keys(after).map((key) => [key, (after[key] - before[key]) / agents]));
+
+const places = {};
+let failed = 0;
+try {
+  for (const [name, start] of Object.entries(servers)) {
+    const { server, options } = await start();
+    const place = { server, busy: [], calm: [] };
+    places[name] = place;
+    const before = await held(server);
+    place.generator = await startGenerator({ ...options, agents, first: firstAgent });
+    await sleep(1000);
+    place.idle = each(await held(server), before);
+    await place.generator.run({ concurrent, seconds: 1 });
+  }
+  // a call that is up: what all of them hold, over what was held without
+  for (const place of Object.values(places)) {
+    await sleep(2000);
+    const before = await held(place.server);
+    const running = place.generator.run({ concurrent: agents, rate: agents, talk: 5000, seconds: 1 });
+    await sleep(4000);
+    place.call = each(await held(place.server), before);
+    await running;
+  }
+  for (let round = 0; round < rounds; round += 1) {
+    const order = Object.values(places);
+    if (round % 2) order.reverse();
+    for (const place of order) {
+      const before = cpuOf(place.server.pids);
+      const busy = await place.generator.run({ concurrent, seconds });
+      place.busy.push({ ...busy, cpu: (cpuOf(place.server.pids) - before) / busy.good });
+      await sleep(1500);
+      place.calm.push(await place.generator.run({ rate: 50, concurrent, seconds }));
+    }
+  }
+} finally {
+  for (const place of Object.values(places)) {
+    await place.generator?.stop();
+    await place.server.stop();
+  }
+  await sipp.stop();
+  await plain.stop();
+}
+
+const kb = (values, per) => Object.fromEntries(Object.entries(values).filter(([, value]) => !Number.isNaN(value)).map(([key, value]) => [`${key}_kb_per_${per}`, value]));
+/** @type {Record<string, Record<string, number>>} */
+const results = {};
+for (const [name, place] of Object.entries(places)) {
+  const of = (key) => median(place.busy.map((run) => run[key]));
+  failed += [...place.busy, ...place.calm].reduce((sum, run) => sum + run.calls - run.good, 0);
+  for (const run of [...place.busy, ...place.calm]) if (run.calls !== run.good) console.log(`${name} failed: ${JSON.stringify(run.failed)}`);
+  results[name] = {
+    cpu_us_per_call: of('cpu'),
+    calls_per_second: of('rate'),
+    frames_out: of('frames_out'),
+    frames_in: of('frames_in'),
+    bytes_out: of('bytes_out'),
+    bytes_in: of('bytes_in'),
+    bytes: of('bytes_out') + of('bytes_in'),
+    ...kb(place.idle, 'idle_agent'),
+    ...kb(place.call, 'call'),
+    setup_ms_p50: median(place.calm.map((run) => run.setup_us.p50)) / 1000,
+    setup_ms_p99: median(place.calm.map((run) => run.setup_us.p99)) / 1000,
+  };
+  console.log(`${name}: ${JSON.stringify(Object.fromEntries(Object.entries(results[name]).map(([key, value]) => [key, Number(value.toFixed(2))])))}`);
+  console.log(`${name} cpu_us_per_call of each run: ${place.busy.map((run) => Math.round(run.cpu)).join(' ')}`);
+}
+for (const [name, values] of Object.entries(results)) for (const [key, value] of Object.entries(values)) tell(`${name}_${key}`, value);
+const ratio = (key, other) => results.rtc_json[key] / results[other][key];
+tell('calls_failed', failed);
+for (const other of ['sip_ws', 'janus']) {
+  tell(`cpu_ratio_${other}`, ratio('cpu_us_per_call', other));
+  tell(`bytes_ratio_${other}`, ratio('bytes', other));
+  tell(`rate_ratio_${other}`, ratio('calls_per_second', other));
+  tell(`setup_p50_ratio_${other}`, ratio('setup_ms_p50', other));
+}
+process.exit(failed ? 1 : 0);
