@@ -92,6 +92,9 @@ test-client: ## tests of the browser client alone
 test-sip: ## real Kamailio against SIPp
 	@exec tests/run sip
 
+test-nodes: ## several real Kamailios that know each other: takeover, loss of a node
+	@exec tests/run nodes
+
 test-api: ## real Kamailio and what stands beside the calls: the REST API, metrics, TURN with coturn
 	@exec tests/run api
 

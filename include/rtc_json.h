@@ -81,6 +81,26 @@ void rtc_json_ws_closed(int32_t conn);
 // The string must be readable for the length of the call.
 int32_t rtc_json_sip_wanted(rtc_json_str_t user);
 
+// Which other node has the agent that a SIP request is for? 1: `*out` is its SIP URI, valid until the next call. 0: none that
+// lives.
+//
+// # Safety
+// `user` must be readable for the length of the call, `out` writable.
+int32_t rtc_json_node_of(rtc_json_str_t user,
+                         rtc_json_str_t *out);
+
+// A message of another node. 1: taken, 0: it was not sealed with our secret.
+//
+// # Safety
+// `body` must be readable for the length of the call.
+int32_t rtc_json_node_message(rtc_json_str_t body);
+
+// Lists the nodes, this one first. 0 or -1.
+//
+// # Safety
+// `sink` must point to a valid struct.
+int32_t rtc_json_rpc_nodes(const rtc_json_rpc_sink_t *sink);
+
 // A SIP request for an agent; tm holds its transaction, except for ACK. A request other than INVITE is answered before this
 // returns. 1: taken. 0: there is no such agent after all.
 //

@@ -89,6 +89,8 @@ typedef struct rtc_json_host {
 	int32_t (*directory_write)(rtc_json_str_t dn, rtc_json_str_t skills);
 	/* Writes the record of a call into its table; one that is there already stays. Negative: it could not be. */
 	int32_t (*record_write)(const rtc_json_call_record_t *record);
+	/* Sends a message to all other nodes. Negative: it could not be. */
+	int32_t (*node_broadcast)(rtc_json_str_t body);
 	/* Runs event_route[rtc_json:call-ended]; $rtcj(call.*) reads the record through rtc_json_var. */
 	void (*call_ended)(void);
 } rtc_json_host_t;
@@ -150,6 +152,7 @@ typedef struct rtc_json_config {
 	int32_t call_history;             /* records of past calls that are kept */
 	int32_t log_calls;                /* a log line for each call that is over */
 	int32_t write_calls;              /* record_write is to be called */
+	rtc_json_str_t node_secret;       /* shared by all nodes, or "file:" and a path; empty: there is one node */
 } rtc_json_config_t;
 
 #endif

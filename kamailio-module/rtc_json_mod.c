@@ -38,7 +38,7 @@ static struct params
 	int session_expires, min_se, max_redirects, dtmf_duration, accept_refer, jwt_leeway, turn_ttl;
 	int genesys_interval, call_history, log_calls;
 	int call_rate, register_failures, register_failures_address;
-	str event_callback;
+	str event_callback, node_secret;
 } params = {
 	.register_mode = str_init("upstream"),
 	.codecs = str_init("PCMU,telephone-event"),
@@ -240,6 +240,7 @@ static const rtc_json_host_t host = {
 		.ha1 = rtcj_ha1,
 		.directory_write = rtcj_directory_write,
 		.record_write = rtcj_record_write,
+		.node_broadcast = rtcj_dmq_broadcast,
 		.call_ended = call_ended,
 };
 
@@ -324,6 +325,7 @@ static int fill_config(rtc_json_config_t *c)
 	c->call_history = params.call_history;
 	c->log_calls = params.log_calls;
 	c->write_calls = rtcj_records_url.len > 0;
+	c->node_secret = rtcj_from_str(&params.node_secret);
 	return 0;
 }
 
@@ -356,6 +358,8 @@ static int mod_init(void)
 			&& rtcj_db_init() < 0)
 		return -1;
 	if(rtcj_directory_init() < 0 || rtcj_records_init() < 0)
+		return -1;
+	if(rtcj_dmq_init() < 0)
 		return -1;
 	if(rtcj_rpc_init() < 0 || rtcj_stats_init() < 0)
 		return -1;
@@ -477,6 +481,7 @@ static param_export_t mod_params[] = {
 	{"call_history", PARAM_INT, &params.call_history},
 	{"log_calls", PARAM_INT, &params.log_calls},
 	{"event_callback", PARAM_STR, &params.event_callback},
+	{"node_secret", PARAM_STR, &params.node_secret},
 	{"directory_url", PARAM_STR, &rtcj_directory_url},
 	{"directory_table", PARAM_STR, &rtcj_directory_table},
 	{"records_url", PARAM_STR, &rtcj_records_url},

@@ -103,6 +103,11 @@ extern str rtcj_records_table;
 int rtcj_records_init(void);
 int32_t rtcj_record_write(const rtc_json_call_record_t *record);
 
+/* rtc_json_dmq.c */
+
+int rtcj_dmq_init(void);
+int32_t rtcj_dmq_broadcast(rtc_json_str_t body);
+
 /* rtc_json_rpc.c */
 
 int rtcj_rpc_init(void);

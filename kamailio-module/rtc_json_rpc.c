@@ -100,6 +100,15 @@ static void rpc_calls(rpc_t *rpc, void *ctx)
 		rpc->fault(ctx, 500, "Internal Error");
 }
 
+static void rpc_nodes(rpc_t *rpc, void *ctx)
+{
+	answer_t a = {rpc, ctx, NULL};
+	rtc_json_rpc_sink_t sink = sink_of(&a);
+
+	if(rtc_json_rpc_nodes(&sink) < 0)
+		rpc->fault(ctx, 400, "node_secret is not set");
+}
+
 static void rpc_hangup(rpc_t *rpc, void *ctx)
 {
 	str call_id;
@@ -168,6 +177,7 @@ static const char *drain_doc[] = {
 		"Take no new calls and sessions, and tell all browsers. Parameter (optional): stop also ends Kamailio when it is"
 		" empty, 0 takes them again.", 0};
 static const char *hangup_doc[] = {"End a call on both sides. Parameter: callId, as rtc_json.calls shows it.", 0};
+static const char *nodes_doc[] = {"List the nodes, one row each, this one first. No parameters.", 0};
 static const char *reload_doc[] = {"Read the directory from its table anew. No parameters.", 0};
 static const char *stats_doc[] = {"Show the statistics of the module. No parameters.", 0};
 
@@ -178,6 +188,7 @@ static rpc_export_t commands[] = {
 	{"rtc_json.calls", rpc_calls, calls_doc, RPC_LIST},
 	{"rtc_json.drain", rpc_drain, drain_doc, 0},
 	{"rtc_json.hangup", rpc_hangup, hangup_doc, 0},
+	{"rtc_json.nodes", rpc_nodes, nodes_doc, RPC_LIST},
 	{"rtc_json.reload", rpc_reload, reload_doc, 0},
 	{"rtc_json.stats", rpc_stats, stats_doc, 0},
 	{0, 0, 0, 0}

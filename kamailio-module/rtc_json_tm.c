@@ -8,9 +8,12 @@
 #include <strings.h>
 
 #include "core/dprint.h"
+#include "core/data_lump.h"
+#include "core/dset.h"
 #include "core/error.h"
 #include "core/ip_addr.h"
 #include "core/locking.h"
+#include "core/mem/mem.h"
 #include "core/mem/shm_mem.h"
 #include "core/parser/parse_cseq.h"
 #include "core/parser/parse_to.h"
@@ -293,6 +296,38 @@ static void handle_request(sip_msg_t *msg, rtc_json_sip_request_t *req, struct c
 	}
 }
 
+/* A request for an agent of another node goes there, once: `mark` tells that it comes from a node. 1: sent, -1: no such node. */
+static int relay_to_node(sip_msg_t *msg)
+{
+	static str mark = str_init("X-RTC-JSON-Node");
+	rtc_json_str_t uri;
+	str node, line;
+	struct lump *anchor;
+	struct hdr_field *h;
+
+	if(rtc_json_node_of(rtcj_from_str(&msg->parsed_uri.user), &uri) != 1 || parse_headers(msg, HDR_EOH_F, 0) < 0)
+		return -1;
+	for(h = msg->headers; h != NULL; h = h->next) {
+		if(h->name.len == mark.len && strncasecmp(h->name.s, mark.s, mark.len) == 0)
+			return -1;
+	}
+	node = rtcj_to_str(uri);
+	line.len = mark.len + 5;
+	line.s = pkg_malloc(line.len);
+	if(line.s == NULL)
+		return refuse_stateless(msg);
+	memcpy(line.s, mark.s, mark.len);
+	memcpy(line.s + mark.len, ": 1\r\n", 5);
+	anchor = anchor_lump(msg, msg->unparsed - msg->buf, 0, 0);
+	if(anchor == NULL || insert_new_lump_before(anchor, line.s, line.len, 0) == NULL) {
+		pkg_free(line.s);
+		return refuse_stateless(msg);
+	}
+	if(set_dst_uri(msg, &node) < 0 || tmb.t_relay(msg, NULL, NULL) < 0)
+		return refuse_stateless(msg);
+	return 1;
+}
+
 int rtcj_sip_handle(sip_msg_t *msg)
 {
 	rtc_json_sip_request_t req;
@@ -304,8 +339,10 @@ int rtcj_sip_handle(sip_msg_t *msg)
 	 * open a WebSocket could ring them without a password. The script sends it to the far side, which asks for one */
 	if(msg->rcv.proto == PROTO_WS || msg->rcv.proto == PROTO_WSS)
 		return -1;
-	if(parse_sip_msg_uri(msg) < 0 || !rtc_json_sip_wanted(rtcj_from_str(&msg->parsed_uri.user)))
+	if(parse_sip_msg_uri(msg) < 0)
 		return -1;
+	if(!rtc_json_sip_wanted(rtcj_from_str(&msg->parsed_uri.user)))
+		return relay_to_node(msg);
 
 	memset(&req, 0, sizeof(req));
 	req.message = rtcj_from_text(msg->buf, msg->len);

@@ -68,7 +68,7 @@ test('an example that is wrong would be seen', () => {
 let kamailio;
 before(async () => {
   // the values of the examples themselves, but for those that name files, tables and other servers
-  const own = /^(jwt_keys|turn_uris|turn_secret|genesys_uri|directory_url|records_url|arena_path|db_url|.*_table|.*_column|use_domain|event_callback|register_mode|realm|outbound_proxy|contact)$/;
+  const own = /^(jwt_keys|turn_uris|turn_secret|node_secret|genesys_uri|directory_url|records_url|arena_path|db_url|.*_table|.*_column|use_domain|event_callback|register_mode|realm|outbound_proxy|contact)$/;
   const params = Object.fromEntries(configExamples(texts).parameters
     .map((line) => /"rtc_json", "(\w+)", (.*)\)$/.exec(line)).filter(([, name]) => !own.test(name))
     .map(([, name, value]) => [name, JSON.parse(value)]));

@@ -1,5 +1,6 @@
 //! What goes into a step and what comes out of it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -95,6 +96,17 @@ pub enum Input<'a> {
     Tick,
     /// Kamailio was started again: no connection and no transaction of before exists any more.
     Restarted,
+    /// This node has taken the agent over from another, whose connections and transactions are not ours. Its times are on our
+    /// clock already ([`Agent::shift`](crate::Agent::shift)).
+    TakenOver {
+        /// `host:port` of the last owner's Contact.
+        former: String,
+    },
+    /// Another node has taken the agent over. The record goes away with this step.
+    Yielded {
+        /// SIP Call-IDs that the new owner has.
+        theirs: HashSet<String>,
+    },
 }
 
 /// The user table could not be asked.

@@ -29,6 +29,7 @@ mod reliable;
 mod requests;
 mod session;
 mod step;
+mod takeover;
 mod text;
 mod timer;
 mod transfer;

@@ -215,6 +215,8 @@ pub struct Upstream {
     pub removing: bool,
     /// Next hop that the script chose for the registration.
     pub next_hop: Option<String>,
+    /// `host:port` of nodes whose Contacts are taken back with the next REGISTER: the agent was there before.
+    pub former: Vec<String>,
 }
 
 /// Who started a call.

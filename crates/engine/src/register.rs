@@ -422,6 +422,7 @@ impl Step<'_> {
             .unwrap_or(asked);
         let up = &mut self.agent.upstream;
         up.bound = true;
+        up.former.clear();
         up.asking.missed = false;
         let span = u64::from(granted) * 1000;
         up.expires_at = self.now + span;
@@ -534,6 +535,7 @@ impl Step<'_> {
         let contact = self.contact_uri();
         let own = self.name_addr("");
         let next_hop = next_hop.unwrap_or_else(|| self.config.next_hop.clone());
+        let former = self.former_contacts();
         let up = &mut self.agent.upstream;
         up.cseq += 1;
         let cseq = up.cseq;
@@ -548,7 +550,7 @@ impl Step<'_> {
             cseq,
             next_hop,
             headers: format!(
-                "Contact: <{contact}>;expires={expires}\r\nExpires: {expires}\r\n{authorization}"
+                "Contact: <{contact}>;expires={expires}\r\n{former}Expires: {expires}\r\n{authorization}"
             ),
             body: String::new(),
             handle: Handle {

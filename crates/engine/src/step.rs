@@ -71,6 +71,8 @@ pub fn step(agent: &mut Agent, input: Input<'_>, env: &mut Env<'_>) -> Vec<Outpu
         Input::Draining => step.on_draining(),
         Input::Tick => step.on_tick(),
         Input::Restarted => step.on_restarted(),
+        Input::TakenOver { former } => step.on_taken_over(former),
+        Input::Yielded { theirs } => step.on_yielded(&theirs),
     }
     step.out
 }

@@ -106,6 +106,14 @@ fn calls_of(agent: &Agent, now: u64) -> impl Iterator<Item = CallView> + '_ {
         })
 }
 
+impl Runtime {
+    /// An agent that has been let in, here or on another node.
+    fn anywhere(&self, dn: &str) -> Option<Agent> {
+        let here = self.look(dn).filter(|agent| !agent.is_unknown());
+        here.or_else(|| self.elsewhere(dn))
+    }
+}
+
 impl Switch for Runtime {
     fn claims(&self, token: &str) -> Result<Claims, TokenRefused> {
         self.look_at_files();
@@ -116,7 +124,7 @@ impl Switch for Runtime {
     }
 
     fn agent(&self, dn: &str) -> Option<AgentView> {
-        let agent = self.look(dn).filter(|agent| !agent.is_unknown());
+        let agent = self.anywhere(dn);
         let entry = self.entry(dn);
         (agent.is_some() || entry.is_some()).then(|| view(dn, agent.as_ref(), entry))
     }
@@ -136,6 +144,11 @@ impl Switch for Runtime {
                 }
             }
         });
+        // one that has just come from another node may still be there, too
+        self.each_elsewhere(|agent| {
+            let (known, _) = found.entry(agent.dn.clone()).or_default();
+            known.get_or_insert_with(|| agent.clone());
+        });
         found
             .into_iter()
             .map(|(dn, (agent, entry))| view(&dn, agent.as_ref(), entry))
@@ -143,7 +156,7 @@ impl Switch for Runtime {
     }
 
     fn change(&self, dn: &str, change: &Change) -> Result<Option<AgentView>, NotChanged> {
-        let agent = self.look(dn).filter(|agent| !agent.is_unknown());
+        let agent = self.anywhere(dn);
         let known = self.entry(dn);
         if agent.is_none() && known.is_none() {
             return Ok(None);

@@ -57,12 +57,14 @@ impl Runtime {
             return None;
         }
         let resume = register.resume.as_ref();
-        let at_home = dn.and_then(|dn| self.look(dn)).is_some_and(|agent| {
-            agent.sessions.iter().any(|session| {
-                resume.is_some_and(|given| same_secret(&session.token, given.expose()))
-                    || (of_addr == 0 && addr.is_some() && session.addr == addr)
-            })
-        });
+        let at_home = dn
+            .and_then(|dn| self.look(dn).or_else(|| self.told(dn)))
+            .is_some_and(|agent| {
+                agent.sessions.iter().any(|session| {
+                    resume.is_some_and(|given| same_secret(&session.token, given.expose()))
+                        || (of_addr == 0 && addr.is_some() && session.addr == addr)
+                })
+            });
         (!at_home).then_some(of_addr.max(of_dn))
     }
 

@@ -94,6 +94,7 @@ impl Host {
             && table.ha1.is_some()
             && table.directory_write.is_some()
             && table.record_write.is_some()
+            && table.node_broadcast.is_some()
             && table.call_ended.is_some();
         whole.then_some(Host(*table))
     }
@@ -202,6 +203,14 @@ impl Host {
         self.0.record_write.is_some_and(|write| {
             // SAFETY: as in `log`; `raw` and all it lends live until the call returns
             unsafe { write(&raw) >= 0 }
+        })
+    }
+
+    /// Sends a message to all other nodes; false if it cannot be.
+    pub fn node_broadcast(&self, body: &str) -> bool {
+        self.0.node_broadcast.is_some_and(|send| {
+            // SAFETY: as in `log`
+            unsafe { send(lend(body)) >= 0 }
         })
     }
 

@@ -20,6 +20,7 @@ mod fault;
 mod genesys;
 mod host;
 mod ice;
+mod nodes;
 mod records;
 mod rpc;
 mod runtime;
@@ -160,6 +161,7 @@ unsafe fn start(host: &rtc_json_host_t, config: &rtc_json_config_t) -> Result<()
         probed_at: AtomicU64::new(0),
         attempts: settings.attempts,
         records: settings.records,
+        nodes: settings.nodes,
         log_messages: settings.log_messages,
         arena,
         start: u64::from_le_bytes(start),
@@ -317,6 +319,52 @@ pub unsafe extern "C" fn rtc_json_sip_wanted(user: rtc_json_str_t) -> i32 {
     // SAFETY: the caller's promise
     let user = unsafe { text(user) };
     guarded(0, |runtime| i32::from(runtime.wanted(&unescape_user(user))))
+}
+
+/// Which other node has the agent that a SIP request is for? 1: `*out` is its SIP URI, valid until the next call. 0: none that
+/// lives.
+///
+/// # Safety
+/// `user` must be readable for the length of the call, `out` writable.
+#[no_mangle]
+pub unsafe extern "C" fn rtc_json_node_of(user: rtc_json_str_t, out: *mut rtc_json_str_t) -> i32 {
+    // SAFETY: the caller's promise
+    let user = unsafe { text(user) };
+    guarded(0, |runtime| {
+        let Some((s, len)) = nodes::node_of(runtime, &unescape_user(user)) else {
+            return 0;
+        };
+        if out.is_null() {
+            return 0;
+        }
+        // SAFETY: not null, and writable by the caller's promise
+        unsafe { *out = rtc_json_str_t { s: s.cast(), len } };
+        1
+    })
+}
+
+/// A message of another node. 1: taken, 0: it was not sealed with our secret.
+///
+/// # Safety
+/// `body` must be readable for the length of the call.
+#[no_mangle]
+pub unsafe extern "C" fn rtc_json_node_message(body: rtc_json_str_t) -> i32 {
+    // SAFETY: the caller's promise
+    let body = unsafe { bytes(body) };
+    guarded(0, |runtime| i32::from(runtime.node_message(body)))
+}
+
+/// Lists the nodes, this one first. 0 or -1.
+///
+/// # Safety
+/// `sink` must point to a valid struct.
+#[no_mangle]
+pub unsafe extern "C" fn rtc_json_rpc_nodes(sink: *const rtc_json_rpc_sink_t) -> i32 {
+    // SAFETY: the caller's promise
+    let sink = unsafe { host::Sink::new(sink) };
+    guarded(-1, |runtime| {
+        sink.map_or(-1, |sink| nodes::list(runtime, &sink))
+    })
 }
 
 /// A SIP request for an agent; tm holds its transaction, except for ACK. A request other than INVITE is answered before this

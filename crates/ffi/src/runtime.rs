@@ -15,6 +15,7 @@ use rtc_json_engine::{
     self as engine, Agent, Counter, Env, Handle, Input, Output, Purpose, ServerTx, SipReply,
     TableUnavailable,
 };
+use rtc_json_nodes::Version;
 use rtc_json_protocol::{self as protocol, Limits, Request, ServerMessage};
 use rtc_json_sip::Message;
 use rtc_json_store::{Arena, Error as StoreError, Guard};
@@ -25,6 +26,7 @@ use crate::fault;
 use crate::genesys;
 use crate::host::{Ha1Answer, Host, Level};
 use crate::ice::{IceServers, SharedSecret};
+use crate::nodes::{Changed, Nodes};
 use crate::records::Records;
 use crate::stats::Stat;
 use crate::tokens::Tokens;
@@ -51,6 +53,8 @@ pub struct Runtime {
     pub attempts: Attempts,
     /// Records of calls.
     pub records: Records,
+    /// The other nodes, if there are any.
+    pub nodes: Option<Nodes>,
     /// Log each message?
     pub log_messages: bool,
     /// The records.
@@ -63,9 +67,11 @@ pub struct Runtime {
 
 /// An agent's record with the start of Kamailio that wrote it: what an earlier one wrote is told of the restart first.
 #[derive(Serialize, Deserialize)]
-struct Stored {
-    start: u64,
-    agent: Agent,
+pub(crate) struct Stored {
+    pub start: u64,
+    /// Whose the agent is among the nodes; no owner while nobody has been let in, and where there is one node.
+    pub version: Version,
+    pub agent: Agent,
 }
 
 /// What is known of a connection: whose it is, and how often it sent rubbish.
@@ -146,6 +152,12 @@ impl Runtime {
         next: &mut Next,
     ) -> Result<(), Failed> {
         let key = agent_key(dn);
+        // looked up before the lock: one record at a time
+        let base = if create {
+            self.known_version(dn)
+        } else {
+            Version::default()
+        };
         let mut guard = match create {
             true => self
                 .arena
@@ -158,13 +170,14 @@ impl Runtime {
                 .ok_or(Failed::NoAgent)?,
         };
         fault::point();
-        let outputs = self.locked_step(dn, input, &mut guard)?;
+        let (outputs, changed) = self.locked_step(dn, input, base, &mut guard)?;
         fault::point();
         let turn = outputs
             .iter()
             .any(|o| matches!(o, Output::Frame { .. }))
             .then(|| guard.turn());
         drop(guard);
+        self.changed(dn, changed);
         // before a browser can answer: the caller hears the 180 ahead of the 200
         for output in &outputs {
             if let Output::Reply(reply) = output {
@@ -186,9 +199,15 @@ impl Runtime {
         &self,
         dn: &str,
         input: Input<'_>,
+        base: Version,
         guard: &mut Guard<'_>,
-    ) -> Result<Vec<Output>, Failed> {
-        let (mut agent, start) = self.decode(dn, guard.record());
+    ) -> Result<(Vec<Output>, Changed), Failed> {
+        let Stored {
+            mut agent,
+            start,
+            version,
+        } = self.decode(dn, guard.record(), base);
+        let yielded = matches!(input, Input::Yielded { .. });
         let before = gauges(&agent);
         let now = Self::now();
         let draining = self.draining();
@@ -217,12 +236,17 @@ impl Runtime {
             );
             return Err(Failed::Broken);
         };
+        if yielded {
+            agent = Agent::new(dn);
+        }
+        let (version, changed) = self.next_version(version, &agent, yielded);
         if agent.is_empty() {
             guard.remove();
         } else {
             let due = agent.due(self.config.resume_grace);
             let stored = Stored {
                 start: self.start,
+                version,
                 agent,
             };
             let committed = with_buffer(|buffer| {
@@ -243,24 +267,30 @@ impl Runtime {
             self.stat(stat)
                 .fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
         }
-        Ok(outputs)
+        Ok((outputs, changed))
     }
 
     /// Reads a record. One that cannot be read is given up: better a new registration than a DN that never works again.
-    fn decode(&self, dn: &str, record: &[u8]) -> (Agent, u64) {
+    fn decode(&self, dn: &str, record: &[u8], base: Version) -> Stored {
+        let fresh = |version| Stored {
+            start: self.start,
+            version,
+            agent: Agent::new(dn),
+        };
         if record.is_empty() {
-            return (Agent::new(dn), self.start);
+            // nobody's yet: only its epoch counts
+            return fresh(Version {
+                owner: String::new(),
+                ..base
+            });
         }
-        match postcard::from_bytes::<Stored>(record) {
-            Ok(stored) => (stored.agent, stored.start),
-            Err(_) => {
-                self.host.log(
-                    Level::Error,
-                    &format!("{dn}: the record cannot be read; it is dropped"),
-                );
-                (Agent::new(dn), self.start)
-            }
-        }
+        postcard::from_bytes::<Stored>(record).unwrap_or_else(|_| {
+            self.host.log(
+                Level::Error,
+                &format!("{dn}: the record cannot be read; it is dropped"),
+            );
+            fresh(Version::default())
+        })
     }
 
     /// Reads an agent without changing it.
@@ -426,7 +456,12 @@ impl Runtime {
                     return self.too_many(conn, &id, wait);
                 }
                 match self.claim(conn, addr, &id, named) {
-                    Ok(dn) => (dn, true),
+                    Ok(dn) => {
+                        if let (Some(resume), Event::Act { .. }) = (&register.resume, &event) {
+                            self.take_over(&dn, resume);
+                        }
+                        (dn, true)
+                    }
                     Err(error) => return self.answer(conn, &id, &error),
                 }
             }
@@ -749,6 +784,7 @@ impl Runtime {
             self.arena.reclaim();
         }
         self.probe_genesys();
+        self.nodes_tick(&due);
         for key in due {
             if let Some(dn) = key
                 .strip_prefix(b"a/")
@@ -969,7 +1005,7 @@ fn connection_key(conn: i32) -> Vec<u8> {
 }
 
 /// Agents with a session, sessions, calls.
-fn gauges(agent: &Agent) -> (u64, u64, u64) {
+pub(crate) fn gauges(agent: &Agent) -> (u64, u64, u64) {
     (
         u64::from(!agent.sessions.is_empty()),
         agent.sessions.len() as u64,

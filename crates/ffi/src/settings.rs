@@ -17,6 +17,7 @@ use crate::attempts::Attempts;
 use crate::genesys;
 use crate::host::{rtc_json_config_t, text};
 use crate::ice::{IceServers, SharedSecret};
+use crate::nodes::Nodes;
 use crate::records::Records;
 use crate::tokens::{BadKeys, Tokens};
 use crate::watched::BadFile;
@@ -121,6 +122,8 @@ pub struct Settings {
     pub arena_path: PathBuf,
     /// Its size in bytes.
     pub arena_size: u64,
+    /// The other nodes, if there are any.
+    pub nodes: Option<Nodes>,
     /// Log each message?
     pub log_messages: bool,
 }
@@ -364,6 +367,7 @@ impl Settings {
             "calls",
         )?;
         let ring = range("ring_timeout", raw.ring_timeout.into(), 5, 3600, "seconds")?;
+        let nodes = nodes(&read(raw.node_secret), &contact)?;
         let unsigned = |n: i64| usize::try_from(n).unwrap_or_default();
         let seconds = |n: i64| u64::try_from(n).unwrap_or_default() * 1000;
         Ok(Settings {
@@ -418,6 +422,7 @@ impl Settings {
             },
             arena_path,
             arena_size: u64::try_from(arena_size).unwrap_or_default() << 20,
+            nodes,
             log_messages: raw.log_messages != 0,
         })
     }
@@ -580,6 +585,28 @@ fn ice_servers(uris: &str, secret: &str, ttl: i64) -> Result<Option<Arc<IceServe
         },
     };
     Ok(Some(Arc::new(ice)))
+}
+
+fn nodes(secret: &str, contact: &str) -> Result<Option<Nodes>, BadSetting> {
+    if secret.is_empty() {
+        return Ok(None);
+    }
+    let text = match secret.strip_prefix("file:") {
+        None => secret.to_owned(),
+        Some(file) => std::fs::read_to_string(file).map_err(|_| BadSetting::Form {
+            name: "node_secret",
+            value: format!("file:{file}"),
+            instead: "file: and the path of a file that Kamailio can read, with the secret alone",
+        })?,
+    };
+    // the same rules as for the other shared secret; not quoted, for it is meant as one
+    match TurnSecret::parse(text.as_bytes()) {
+        Ok(_) => Ok(Some(Nodes::new(text.trim_end().as_bytes(), contact))),
+        Err(problem) => Err(BadSetting::Secret {
+            name: "node_secret",
+            problem,
+        }),
+    }
 }
 
 fn origins(list: &str) -> Result<Vec<String>, BadSetting> {

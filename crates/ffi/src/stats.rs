@@ -65,6 +65,8 @@ statistics! {
     ApiRequests "api_requests" false "HTTP requests to the API",
     ApiErrors "api_errors" false "HTTP requests that were answered with 4xx or 5xx",
     GenesysUp "genesys_up" true "1: the contact centre answers OPTIONS",
+    TakenOver "taken_over" false "Agents taken over from another node",
+    Yielded "yielded" false "Agents that another node has taken over",
     RegisterLimited "register_limited" false "register refused because its DN or address had failed too often",
     CallsLimited "calls_limited" false "call refused because the agent's calls came too fast",
     Draining "draining" true "1: no new calls and sessions, by rtc_json.drain; 2: and the server ends when it is empty",

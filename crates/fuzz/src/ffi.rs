@@ -168,6 +168,12 @@ unsafe extern "C" fn directory_write(dn: rtc_json_str_t, skills: rtc_json_str_t)
     -i32::from(fails(7))
 }
 
+unsafe extern "C" fn node_broadcast(body: rtc_json_str_t) -> i32 {
+    // SAFETY: as in `log`
+    let _body = unsafe { read(body) };
+    0
+}
+
 unsafe extern "C" fn record_write(record: *const rtc_json_call_record_t) -> i32 {
     // SAFETY: as in `log`
     let _id = unsafe { read((*record).call_id) };
@@ -239,6 +245,7 @@ impl Surface {
                 ha1: Some(ha1),
                 directory_write: Some(directory_write),
                 record_write: Some(record_write),
+                node_broadcast: Some(node_broadcast),
                 call_ended: Some(call_ended),
             };
             let config = rtc_json_config_t {

@@ -1,0 +1,100 @@
+//! An agent that goes to another node: where its REGISTER and its calls go on, and what the last owner leaves alone.
+
+mod common;
+
+use std::collections::HashSet;
+
+use common::{config, World, ANSWER};
+use rtc_json_engine::{Input, Output, SipRequest};
+use serde_json::json;
+
+/// A registered browser in an answered call; its session's token, the call and its INVITE.
+fn in_call(allow: &str) -> (World, String, String, SipRequest) {
+    let mut w = World::new(config());
+    let registered = w.register(1);
+    let token = registered["payload"]["session"]
+        .as_str()
+        .expect("a token")
+        .to_owned();
+    let (call, invite) = w.call(1, "c1");
+    let headers = format!("Content-Type: application/sdp\r\n{allow}");
+    w.far_reply(&invite, 200, "t1", &headers, ANSWER);
+    assert_eq!(w.types(1), ["callAccepted"]);
+    w.requests();
+    (w, token, call, invite)
+}
+
+/// The same agent as another node has it.
+fn taken(w: &mut World) {
+    w.config.contact = "198.51.100.99:5060".to_owned();
+    w.agent.shift(5_000_000);
+    w.now += 5_000_000;
+    let former = "192.0.2.10:5060".to_owned();
+    w.step(Input::TakenOver { former });
+}
+
+#[test]
+fn registrar_and_far_side_are_told_the_new_contact() {
+    for (allow, method) in [("Allow: INVITE, UPDATE\r\n", "UPDATE"), ("", "INVITE")] {
+        let (mut w, token, call, invite) = in_call(allow);
+        taken(&mut w);
+        let requests = w.requests();
+        let register = requests.iter().find(|r| r.method == "REGISTER");
+        let register = register.expect("a REGISTER");
+        let own = "@198.51.100.99:5060>;expires=300\r\n";
+        assert!(register.headers.contains(own), "{}", register.headers);
+        let old = "@192.0.2.10:5060>;expires=0\r\n";
+        assert!(register.headers.contains(old), "{}", register.headers);
+        let refresh = requests.iter().find(|r| r.call_id == invite.call_id);
+        let refresh = refresh.expect("a target refresh");
+        assert_eq!(refresh.method, method);
+        assert!(refresh.headers.contains("@198.51.100.99:5060>"));
+        // what the last owner may still send has a lower number than anything of ours
+        assert!(refresh.cseq > invite.cseq + 500);
+        assert_eq!(requests.len(), 2);
+
+        let payload = json!({ "dn": w.agent.dn.clone(), "resume": token });
+        w.send(7, "register", payload, "r7");
+        let back = w.frame(7);
+        assert_eq!(back["type"], "registered");
+        assert_eq!(back["payload"]["calls"][0]["callId"], call.as_str());
+        assert_eq!(
+            back["payload"]["calls"][0]["since"], 0,
+            "not the other's clock"
+        );
+    }
+}
+
+#[test]
+fn the_former_contact_is_taken_back_once() {
+    let (mut w, ..) = in_call("");
+    taken(&mut w);
+    let requests = w.requests();
+    let register = requests.iter().find(|r| r.method == "REGISTER");
+    w.far_reply(register.expect("one"), 200, "r", "", "");
+    // (the browser is back, or its session would end)
+    let token = w.agent.sessions[0].token.clone();
+    let payload = json!({ "dn": w.agent.dn.clone(), "resume": token });
+    w.send(7, "register", payload, "r7");
+    w.wait(245_000);
+    let requests = w.requests();
+    let again = requests.iter().find(|r| r.method == "REGISTER");
+    assert!(!again.expect("a refresh").headers.contains("expires=0"));
+}
+
+#[test]
+fn the_last_owner_ends_only_what_the_new_one_does_not_know() {
+    let (mut w, _, _, invite) = in_call("");
+    let theirs = HashSet::from([invite.call_id.clone()]);
+    w.step(Input::Yielded { theirs });
+    assert!(w.requests().is_empty(), "the call goes on elsewhere");
+    assert_eq!(w.types(1), ["unregistered"]);
+    let closed = |o: &Output| matches!(o, Output::Close { conn: 1, .. });
+    assert!(w.out.iter().any(closed));
+
+    let (mut w, ..) = in_call("");
+    w.step(Input::Yielded {
+        theirs: HashSet::new(),
+    });
+    assert_eq!(w.request().method, "BYE", "nobody else would end it");
+}

@@ -1,0 +1,197 @@
+/** Two real Kamailios that know each other by dmq: replicas, takeover with a call, SIP at the wrong node, a restart. */
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { until } from '../common/cleanup.mjs';
+import { connect } from '../common/client.mjs';
+import { startKamailio } from '../common/kamailio.mjs';
+import { freePorts } from '../common/ports.mjs';
+import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
+import { farSdp, openPeer } from '../sip/peer.mjs';
+import { Secrets } from '../sip/support.mjs';
+
+const secret = 'nodes-of-the-tests-share-this';
+
+let nodes = [];
+let peer;
+let clients = [];
+
+/** A connection to that node. */
+async function browser(node) {
+  const client = await connect(node.wsUrl);
+  clients.push(client);
+  return client;
+}
+
+/** A registered browser. */
+async function agent(node, dn) {
+  const client = await browser(node);
+  client.registered = await client.register(dn);
+  return client;
+}
+
+/** Rows of `rtc_json.nodes` by their state. */
+const others = async (node) => (await node.rpcRows('rtc_json.nodes')).filter((row) => row.state === 'up');
+
+/** Waits until that node has a replica of so many agents of others. */
+const replicas = (node, wanted, calls = 0) => until(
+  async () => {
+    const rows = await others(node);
+    const sum = (name) => rows.reduce((all, row) => all + row[name], 0);
+    return sum('records') === wanted && sum('knownCalls') === calls;
+  },
+  { ms: 15_000, what: `${wanted} replicas with ${calls} calls` },
+);
+
+const agentAt = async (node, dn) => (await node.rpcRows('rtc_json.agents')).find((row) => String(row.dn) === dn);
+
+async function startNode(port, other) {
+  return startKamailio({
+    params: { resume_grace: 20, node_secret: secret },
+    nextHop: peer.uri,
+    defines: {
+      WITH_NODES: true, NODE_URI: `"sip:127.0.0.1:${port}"`, OTHER_NODE: `"sip:127.0.0.1:${other}"`, NODE_SECRET: `"${secret}"`, SIP_PORT: port,
+    },
+  });
+}
+
+/** A call out of that browser, answered by the far side. */
+async function answered(client) {
+  const id = client.send('call', { to: '1003', sdp: fakeOffer() });
+  const invite = await peer.request('INVITE');
+  peer.reply(invite, 200, { body: farSdp({ setup: 'active' }), headers: ['Allow: INVITE, ACK, BYE, UPDATE'] });
+  await peer.waitFor((m) => m.method === 'ACK' && m.callId === invite.callId);
+  const { callId } = await client.waitFor('callAccepted', (p, m) => m.id === id);
+  return { callId, invite };
+}
+
+/** The browser of `dn` comes back to another node. */
+async function resume(node, dn, session) {
+  const client = await browser(node);
+  client.registered = await client.expect('register', { dn, resume: session }, 'registered');
+  return client;
+}
+
+describe('two nodes', () => {
+  before(async () => {
+    peer = await openPeer(0);
+    const first = await freePorts(2);
+    const ports = [first, first + 1];
+    nodes = [await startNode(ports[0], ports[1]), await startNode(ports[1], ports[0])];
+    for (const [index, node] of nodes.entries()) {
+      node.node = `127.0.0.1:${ports[index]}`;
+      node.nodePort = ports[index];
+    }
+    peer.server = ports[0];
+    for (const node of nodes) await until(async () => (await others(node)).length === 1, { ms: 20_000, what: 'nodes know each other' });
+  });
+  after(async () => {
+    await peer?.close();
+    for (const node of nodes) await node.stop();
+  });
+  afterEach(async () => {
+    for (const client of clients) if (!client.closed) client.terminate();
+    clients = [];
+    // (each node's word that it lives is a transaction, so those never end)
+    for (const node of nodes) assert.deepEqual(await node.rpcRows('rtc_json.calls'), [], 'no call is left over');
+    peer.forget();
+    peer.server = nodes[0].nodePort;
+  });
+
+  test('a browser that comes to the other node goes on with its call there', async () => {
+    const [a, b] = nodes;
+    const client = await agent(nodes[0], '5001');
+    const { callId, invite } = await answered(client);
+    await replicas(b, 1, 1);
+    client.rst();
+
+    const moving = resume(nodes[1], '5001', client.registered.session);
+    // the far side is told where it goes on, above all numbers that the first node may still use
+    const refresh = await peer.request('UPDATE');
+    assert.equal(refresh.callId, invite.callId);
+    assert.equal(refresh.contact, `sip:5001@${b.node}`);
+    assert.ok(refresh.cseq > invite.cseq + 100, String(refresh.cseq));
+    peer.server = b.nodePort;
+    peer.reply(refresh, 200);
+    const again = await moving;
+    assert.deepEqual(again.registered.calls.map((c) => [c.callId, c.state]), [[callId, 'established']]);
+
+    await until(async () => (await agentAt(a, '5001')) === undefined, { ms: 10_000, what: 'the first node lets go' });
+    assert.equal(await a.stat('yielded') > 0 && await b.stat('taken_over') > 0, true);
+
+    const held = again.request('hold', { callId, hold: true });
+    const reinvite = await peer.request('INVITE');
+    peer.reply(reinvite, 200, { body: farSdp({ setup: 'active', version: 2, direction: 'recvonly' }) });
+    assert.equal((await held).payload.hold, true);
+    const over = again.request('hangup', { callId, reason: 'user_hangup' });
+    peer.reply(await peer.request('BYE'), 200);
+    assert.equal((await over).type, 'callEnded');
+    assert.equal(peer.received((m) => m.method === 'BYE').length, 1, 'one BYE, not one of each node');
+    await again.request('unregister');
+    await replicas(a, 0);
+  });
+
+  test('an INVITE at the wrong node rings at the right one', async () => {
+    const [a, b] = nodes;
+    const client = await agent(nodes[0], '5002');
+    await replicas(b, 1);
+    peer.server = b.nodePort;
+    const leg = peer.leg('5002');
+    leg.invite();
+    const { callId } = await client.waitFor('incomingCall');
+    client.send('answer', { callId, sdp: fakeAnswer() });
+    const ok = await leg.answer();
+    assert.equal(ok.status, 200);
+    assert.equal(ok.contact, `sip:5002@${a.node}`);
+    peer.server = a.nodePort;
+    leg.ack(ok);
+    assert.equal((await leg.bye()).status, 200);
+    await client.waitFor('callEnded');
+    await client.request('unregister');
+    await replicas(b, 0);
+  });
+
+  test('nobody is let in by a wrong token, and no secret is shown', async () => {
+    const [, b] = nodes;
+    const client = await agent(nodes[0], '5003');
+    await replicas(b, 1);
+    const stranger = await browser(nodes[1]);
+    const { type, payload } = await stranger.request('register', { dn: '5003', resume: `${client.registered.session.slice(1)}x` });
+    assert.deepEqual([type, payload.code], ['registrationFailed', 401]);
+    assert.equal((await agentAt(b, '5003')), undefined);
+    const secrets = new Secrets();
+    secrets.add('the token', client.registered.session);
+    secrets.add('the nodes\' secret', secret);
+    for (const node of nodes) {
+      await secrets.notShown(node, ['5003']);
+      assert.deepEqual(secrets.in(await node.rpcText('rtc_json.nodes')), []);
+    }
+    await client.request('unregister');
+    await replicas(b, 0);
+  });
+
+  test('a node that is killed under a call: its browser goes on at the other, and the first one, back again, leaves it alone', async () => {
+    const [a, b] = nodes;
+    peer.server = a.nodePort;
+    const client = await agent(nodes[0], '5004');
+    const { callId, invite } = await answered(client);
+    await replicas(b, 1, 1);
+    await a.kill9();
+    const began = Date.now();
+    const moving = resume(nodes[1], '5004', client.registered.session);
+    const refresh = await peer.request('UPDATE');
+    peer.server = b.nodePort;
+    peer.reply(refresh, 200);
+    const again = await moving;
+    assert.ok(Date.now() - began < 10_000);
+    // its arena is still there, with the agent in it
+    await a.start();
+    await until(async () => (await agentAt(a, '5004')) === undefined, { ms: 20_000, what: 'the first node lets go' });
+    assert.ok(await agentAt(b, '5004'));
+    assert.equal(peer.received((m) => m.method === 'BYE').length, 0);
+    assert.equal((await peer.legOf(invite).request('OPTIONS', { uri: `sip:5004@${b.node}` })).status, 200);
+    const over = again.request('hangup', { callId, reason: 'user_hangup' });
+    peer.reply(await peer.request('BYE'), 200);
+    assert.equal((await over).type, 'callEnded');
+    await again.request('unregister');
+  });
+});
