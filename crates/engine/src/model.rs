@@ -405,6 +405,8 @@ pub struct Leg {
     pub open: Option<Open>,
     /// How often it was refused with 491.
     pub glares: u8,
+    /// How often its BYE could not be sent.
+    pub unsent_byes: u8,
     /// Not before then may the next one be offered (RFC 3261, section 14.1, after a 491).
     pub offer_after: u64,
     /// The offer of the far side that the browser has to answer.
@@ -646,6 +648,7 @@ impl Leg {
             refused: String::new(),
             open: None,
             glares: 0,
+            unsent_byes: 0,
             offer_after: 0,
             far_offer: None,
             timer: None,

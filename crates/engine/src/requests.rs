@@ -7,12 +7,16 @@ use rtc_json_sip::Message;
 use crate::call::{in_dialog, End};
 use crate::challenge::answerable;
 use crate::io::{Handle, Output, Purpose};
-use crate::model::{InDialog, Sent, State};
+use crate::model::{InDialog, Owed, Sent, State};
 use crate::outbound::authorization_header;
 use crate::step::Step;
 
 /// Requests of one dialog that may wait at a time. A far side that answers none of them gets no more, but for the BYE.
 const MAX_SENT: usize = 16;
+
+/// How long until a BYE that could not be sent is tried again, and how often: as long as tm would repeat one.
+const BYE_AGAIN: u64 = 1000;
+const MAX_BYES: u8 = 32;
 
 impl Step<'_> {
     /// Sends a request in the dialog of a call. False if too many wait already, or the dialog is at its end.
@@ -101,6 +105,35 @@ impl Step<'_> {
             InDialog::Notify => self.on_notify_reply(call),
             InDialog::Prack => {}
         }
+    }
+
+    /// A request of ours could not be sent: there was no memory for it, or no way.
+    pub fn on_not_sent(&mut self, handle: Handle) {
+        if !self.bye_again(&handle) {
+            self.on_sip_reply(handle, 503, None);
+        }
+    }
+
+    /// The far side must learn that the call is over: a BYE that could not be sent is sent later. False for anything else, and when it
+    /// was tried often enough.
+    fn bye_again(&mut self, handle: &Handle) -> bool {
+        let found = self.agent.calls.iter().enumerate().find_map(|(call, c)| {
+            let is_it = |s: &Sent| s.purpose == InDialog::Bye && s.cseq == handle.cseq;
+            let index = c.leg.sent.iter().position(is_it)?;
+            (c.leg.key == handle.call).then_some((call, index))
+        });
+        let (Purpose::InDialog, Some((call, index))) = (handle.purpose, found) else {
+            return false;
+        };
+        let c = &mut self.agent.calls[call];
+        if c.leg.unsent_byes >= MAX_BYES {
+            return false;
+        }
+        c.leg.sent.remove(index);
+        c.leg.unsent_byes += 1;
+        c.leg.bye = Owed::Waiting;
+        c.deadline = self.now + BYE_AGAIN;
+        true
     }
 
     /// The far side knows the dialog no more. What waited for an outcome gets it, and the call is over.

@@ -65,7 +65,7 @@ pub fn step(agent: &mut Agent, input: Input<'_>, env: &mut Env<'_>) -> Vec<Outpu
             code,
             message,
         } => step.on_sip_reply(handle, code, message),
-        Input::NotSent { handle } => step.on_sip_reply(handle, 503, None),
+        Input::NotSent { handle } => step.on_not_sent(handle),
         Input::NotReplied { tx } => step.on_not_replied(tx),
         Input::HangUp { call } => step.on_operator_hangup(&call),
         Input::Draining => step.on_draining(),

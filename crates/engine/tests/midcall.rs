@@ -343,3 +343,39 @@ fn a_180_that_nobody_confirms_is_given_up_after_32_seconds() {
     assert_eq!(times[6..], [(32_000, 504)]);
     assert_eq!(w.frame(1)["payload"]["reason"], "timeout");
 }
+
+#[test]
+fn a_bye_that_could_not_be_sent_is_sent_again() {
+    let mut w = registered();
+    let (call, _) = answered(&mut w);
+    let hangup = json!({ "callId": call, "reason": "user_hangup" });
+    w.send(1, "hangup", hangup, "h1");
+    let bye = w.request();
+    assert_eq!(bye.method, "BYE");
+    assert_eq!(w.types(1), ["callEnded"]);
+    w.step(Input::NotSent { handle: bye.handle });
+    assert!(w.requests().is_empty());
+    w.wait(1000);
+    let again = w.request();
+    assert_eq!(again.method, "BYE");
+    w.far_reply(&again, 200, "x", "", "");
+    assert!(w.agent.calls.is_empty());
+    assert!(w.frames(1).is_empty(), "told once");
+}
+
+#[test]
+fn a_bye_that_can_never_be_sent_is_given_up() {
+    let mut w = registered();
+    let (call, _) = answered(&mut w);
+    let hangup = json!({ "callId": call, "reason": "user_hangup" });
+    w.send(1, "hangup", hangup, "h1");
+    let mut tries = 0;
+    while let Some(bye) = w.requests().pop() {
+        tries += 1;
+        assert!(tries < 100);
+        w.step(Input::NotSent { handle: bye.handle });
+        w.wait(1000);
+    }
+    assert!(tries > 20, "{tries}");
+    assert!(w.agent.calls.is_empty());
+}

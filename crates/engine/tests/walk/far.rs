@@ -583,6 +583,21 @@ impl Far {
         }
     }
 
+    /// A request of ours that could not be sent: a BYE of which the far side knows nothing has to be sent again, but not that of
+    /// a second fork, which has no call of its own.
+    pub fn never_came(&mut self, client: usize) {
+        let request = &self.client[client];
+        let (Some(index), "BYE") = (request.dialog, request.req.method) else {
+            return;
+        };
+        let of = |d: &Dialog| (d.call_id.clone(), d.our_tag.clone());
+        let this = of(&self.dialogs[index]);
+        let forks = self.dialogs.iter().filter(|d| of(d) == this && d.confirmed);
+        let fork = forks.count() > 1;
+        self.dialogs[index].our_bye = false;
+        self.dialogs[index].excused |= fork;
+    }
+
     /// A reply has gone to the engine: what it means for the dialog.
     pub fn replied(&mut self, client: usize, code: u16, tag: &str, made_up: bool) {
         let initial = self.client[client].initial_invite();

@@ -603,6 +603,7 @@ impl World {
                 }
                 self.saw("NotSent");
                 self.far.client[client].lost = false;
+                self.far.never_came(client);
                 self.far.replied(client, 503, "", true);
                 let handle = self.handle(client);
                 self.step(Input::NotSent { handle });
