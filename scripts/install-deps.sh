@@ -9,7 +9,6 @@
 #   demo      what `make demo` runs
 #   asterisk  Asterisk 22 in a folder of its own (scripts/asterisk.sh)
 #   fuzz      what libFuzzer is built with (cargo-fuzz itself: packaging/cargo-tool.sh)
-#   faults    libfaketime, by which a test moves Kamailio's clock
 #   memory    valgrind
 #   packages  what makes the Debian package, and the folder that it is tried in
 #   bench     the other servers of `make bench-peers`; only when asked for
@@ -28,14 +27,13 @@ declare -A packages=(
 	[demo]="iproute2 procps"
 	[asterisk]="debootstrap iproute2"
 	[fuzz]="g++"
-	[faults]="libfaketime"
 	[memory]="valgrind"
 	[packages]="debootstrap dpkg-dev binutils"
 	[bench]="janus"
 )
 
 groups=("$@")
-if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test api demo asterisk faults packages fuzz memory); fi
+if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test api demo asterisk packages fuzz memory); fi
 for group in "${groups[@]}"; do [ -n "${packages[$group]:-}" ] || die "no group $group"; done
 wants() { local g; for g in "${groups[@]}"; do [ "$g" = "$1" ] && return 0; done; return 1; }
 

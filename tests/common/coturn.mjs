@@ -14,12 +14,11 @@ const example = fileURLToPath(new URL('../../turnserver.conf.example', import.me
 
 /**
  * Starts it on loopback and returns when it answers.
- * @param {{ secret: string, edit?: (conf: string) => string, port?: number }} options edit: a last change of the config; port: the
- *   one that an earlier instance had, to come back on it
+ * @param {{ secret: string, edit?: (conf: string) => string }} options edit: a last change of the config
  */
-export async function startCoturn({ secret, edit = (conf) => conf, port }) {
+export async function startCoturn({ secret, edit = (conf) => conf }) {
   const ports = 64;
-  port ??= await freePorts(ports);
+  const port = await freePorts(ports);
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-coturn-'));
   const { certFile, keyFile } = certificateFiles();
   const values = {

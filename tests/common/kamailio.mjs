@@ -34,7 +34,7 @@ export const agents = Array.from({ length: 10 }, (_, i) => String(5001 + i));
  * @typedef {{
  *   mode?: 'local' | 'upstream', asteriskPort?: number, nextHop?: string, workers?: number, debug?: number, shm?: number,
  *   params?: Record<string, string | number>, defines?: Record<string, string | number | true>, cfgExtra?: string,
- *   workdir?: string, users?: string[], cfg?: string, env?: Record<string, string>, args?: string[],
+ *   workdir?: string, users?: string[], cfg?: string, args?: string[],
  * }} Options
  *   mode: who knows the agents: Kamailio's own table, or a registrar behind it;
  *   asteriskPort: the registrar and next hop on 127.0.0.1, or nextHop: the same as a SIP URI;
@@ -43,7 +43,6 @@ export const agents = Array.from({ length: 10 }, (_, i) => String(5001 + i));
  *   defines: further `-A` defines, as they stand in a config (strings with their quotes);
  *   cfgExtra: text at the end of the config; workdir: kept afterwards, else a temporary folder;
  *   users: agents in the database (password pw + name); cfg: another config than the example;
- *   env: of its processes, beside this one's;
  *   args: further arguments of Kamailio's command line
  */
 
@@ -51,7 +50,6 @@ export const agents = Array.from({ length: 10 }, (_, i) => String(5001 + i));
 export class Kamailio {
   #args;
   #child;
-  #env;
   #forget;
   #keep;
   #ports;
@@ -59,12 +57,11 @@ export class Kamailio {
   /** How often it was ended from here. */
   endings = 0;
 
-  constructor({ dir, keep, ports, args, env = {} }) {
+  constructor({ dir, keep, ports, args }) {
     this.workdir = dir;
     this.#keep = keep;
     this.#ports = ports;
     this.#args = args;
-    this.#env = env;
     [this.sipPort, this.wsPort, this.wssPort] = ports;
     this.sipUri = `sip:127.0.0.1:${this.sipPort}`;
     this.wsUrl = `ws://127.0.0.1:${this.wsPort}/`;
@@ -95,7 +92,7 @@ export class Kamailio {
     const log = fs.openSync(this.#logFile, 'a');
     // a session of its own, by which its processes are told from others; setpriv ends it should this process be killed outright
     this.#child = spawn('setpriv', ['--pdeathsig', 'TERM', ...kamailioCommand(), ...this.#args], {
-      cwd: this.workdir, stdio: ['ignore', log, log], detached: true, env: { ...process.env, ...this.#env },
+      cwd: this.workdir, stdio: ['ignore', log, log], detached: true,
     });
     fs.closeSync(log);
     let failed;
@@ -212,7 +209,7 @@ export class Kamailio {
  */
 export async function startKamailio({
   mode = 'local', asteriskPort, nextHop, workers = 4, debug = 2, shm = 256, params = {}, defines = {}, cfgExtra = '',
-  workdir, users = agents, cfg = path.join(top, 'kamailio.cfg.example'), env, args = [],
+  workdir, users = agents, cfg = path.join(top, 'kamailio.cfg.example'), args = [],
 } = {}) {
   const dir = workdir ?? fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-kamailio-'));
   fs.mkdirSync(path.join(dir, 'run'), { recursive: true });
@@ -243,7 +240,6 @@ export async function startKamailio({
     dir,
     keep: Boolean(workdir),
     ports,
-    env,
     args: [
       '-f', file, '-DD', '-E', '-Y', path.join(dir, 'run'), '-P', path.join(dir, 'run/kamailio.pid'),
       '-m', String(shm), '-n', String(workers), '-N', String(workers), '-L', modulePathList(),

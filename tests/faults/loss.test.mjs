@@ -22,7 +22,7 @@ let peer;
 let line;
 
 before(async () => {
-  kamailio = await startKamailio({ cfg: hopByNumber(), users: dns, params: { max_calls_per_agent: 64, call_history: 0 } });
+  kamailio = await startKamailio({ cfg: hopByNumber(), users: dns, params: { max_calls_per_agent: 64, call_history: 0, call_rate: 0 } });
   bench = new Bench(kamailio);
   peer = await bench.peer();
   line = await layLossyLine(peer, { loss: 0.1, twice: 0.05, late: 0.2, random: randomOf(seed) });
