@@ -19,7 +19,7 @@ let kamailio;
 let pairs;
 
 before(async () => {
-  kamailio = await startKamailio({ mode: 'local', users: [...dns, ...visitors], shm: 1024, params: { resume_grace: 5 } });
+  kamailio = await startKamailio({ mode: 'local', users: [...dns, ...visitors], shm: 1024, params: { resume_grace: 5, call_rate: 0 } });
   pairs = await Promise.all(Array.from({ length: PAIRS }, async (_, i) => {
     const [a, b] = await Promise.all([connect(kamailio.wsUrl), connect(kamailio.wsUrl)]);
     await Promise.all([a.register(dns[2 * i]), b.register(dns[2 * i + 1])]);

@@ -131,7 +131,7 @@ let bench;
 
 before(async () => {
   kamailio = await startKamailio({
-    cfg: hopByNumber(), workers: 4, users: [...dns, shared], params: { max_calls_per_agent: 64, max_sessions_per_agent: 4 },
+    cfg: hopByNumber(), workers: 4, users: [...dns, shared], params: { max_calls_per_agent: 64, call_rate: 0, max_sessions_per_agent: 4 },
   });
   bench = new Bench(kamailio);
 });

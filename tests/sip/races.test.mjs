@@ -13,7 +13,7 @@ let kamailio;
 let bench;
 
 before(async () => {
-  kamailio = await startKamailio({ cfg: hopByNumber(), cfgExtra: tm({ wt_timer: 2000 }), params: { max_calls_per_agent: 64 } });
+  kamailio = await startKamailio({ cfg: hopByNumber(), cfgExtra: tm({ wt_timer: 2000 }), params: { max_calls_per_agent: 64, call_rate: 0 } });
   bench = new Bench(kamailio);
 });
 after(() => kamailio?.stop());
