@@ -5,7 +5,7 @@
 #   kamailio  Kamailio and its modules
 #   client    Node and the client's packages
 #   test      SIPp, rtpengine, Chromium, Firefox, the tests' packages
-#   api       coturn, and the tests' packages from PyPI in a folder of their own
+#   api       coturn, PostgreSQL, and the tests' packages from PyPI in a folder of their own
 #   demo      what `make demo` runs
 #   asterisk  Asterisk 22 in a folder of its own (scripts/asterisk.sh)
 #   fuzz      what libFuzzer is built with (cargo-fuzz itself: packaging/cargo-tool.sh)
@@ -23,7 +23,7 @@ declare -A packages=(
 	[kamailio]="kamailio kamailio-websocket-modules kamailio-tls-modules kamailio-sqlite-modules kamailio-extra-modules kamailio-utils-modules netbase sqlite3 openssl"
 	[client]="ca-certificates"
 	[test]="sip-tester rtpengine-daemon chromium firefox-esr iproute2 util-linux procps"
-	[api]="coturn python3 python3-venv"
+	[api]="coturn postgresql kamailio-postgres-modules python3 python3-venv"
 	[demo]="iproute2 procps"
 	[asterisk]="debootstrap iproute2"
 	[fuzz]="g++"
@@ -77,6 +77,11 @@ if [ ${#missing[@]} -gt 0 ]; then
 	say "installing ${missing[*]}"
 	no_services
 	as_root apt-get update -q >&2
+	# the tests make clusters of their own: the package is not to leave one on this machine that starts with it
+	if [[ " ${missing[*]} " == *" postgresql "* ]] && ! installed postgresql-common; then
+		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql-common >&2
+		as_root sed -i 's/^#\?create_main_cluster *=.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+	fi
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
 	hash -r
 fi
