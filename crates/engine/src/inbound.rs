@@ -286,7 +286,8 @@ impl Step<'_> {
                 self.send_candidates(call);
                 self.next_offer(call);
             }
-            State::Terminating if c.leg.bye == Owed::Waiting => {
+            // (once a BYE could not be sent, it is the timer that sends the next one)
+            State::Terminating if c.leg.bye == Owed::Waiting && c.leg.unsent_byes == 0 => {
                 c.leg.ack_by = 0;
                 self.send_bye(call);
             }
