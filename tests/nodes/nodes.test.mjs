@@ -3,13 +3,10 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { until } from '../common/cleanup.mjs';
 import { connect } from '../common/client.mjs';
-import { startKamailio } from '../common/kamailio.mjs';
-import { freePorts } from '../common/ports.mjs';
 import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
 import { farSdp, openPeer } from '../sip/peer.mjs';
 import { Secrets } from '../sip/support.mjs';
-
-const secret = 'nodes-of-the-tests-share-this';
+import { agentAt, others, secret, startNodes } from './support.mjs';
 
 let nodes = [];
 let peer;
@@ -29,9 +26,6 @@ async function agent(node, dn) {
   return client;
 }
 
-/** Rows of `rtc_json.nodes` by their state. */
-const others = async (node) => (await node.rpcRows('rtc_json.nodes')).filter((row) => row.state === 'up');
-
 /** Waits until that node has a replica of so many agents of others. */
 const replicas = (node, wanted, calls = 0) => until(
   async () => {
@@ -41,18 +35,6 @@ const replicas = (node, wanted, calls = 0) => until(
   },
   { ms: 15_000, what: `${wanted} replicas with ${calls} calls` },
 );
-
-const agentAt = async (node, dn) => (await node.rpcRows('rtc_json.agents')).find((row) => String(row.dn) === dn);
-
-async function startNode(port, other) {
-  return startKamailio({
-    params: { resume_grace: 20, node_secret: secret },
-    nextHop: peer.uri,
-    defines: {
-      WITH_NODES: true, NODE_URI: `"sip:127.0.0.1:${port}"`, OTHER_NODE: `"sip:127.0.0.1:${other}"`, NODE_SECRET: `"${secret}"`, SIP_PORT: port,
-    },
-  });
-}
 
 /** A call out of that browser, answered by the far side. */
 async function answered(client) {
@@ -74,15 +56,8 @@ async function resume(node, dn, session) {
 describe('two nodes', () => {
   before(async () => {
     peer = await openPeer(0);
-    const first = await freePorts(2);
-    const ports = [first, first + 1];
-    nodes = [await startNode(ports[0], ports[1]), await startNode(ports[1], ports[0])];
-    for (const [index, node] of nodes.entries()) {
-      node.node = `127.0.0.1:${ports[index]}`;
-      node.nodePort = ports[index];
-    }
-    peer.server = ports[0];
-    for (const node of nodes) await until(async () => (await others(node)).length === 1, { ms: 20_000, what: 'nodes know each other' });
+    nodes = await startNodes(2, peer.uri);
+    peer.server = nodes[0].nodePort;
   });
   after(async () => {
     await peer?.close();

@@ -1,0 +1,54 @@
+/** Several real Kamailios that know each other by dmq. */
+import { until } from '../common/cleanup.mjs';
+import { startKamailio } from '../common/kamailio.mjs';
+import { freePorts } from '../common/ports.mjs';
+
+/** What the nodes of the tests share. */
+export const secret = 'nodes-of-the-tests-share-this';
+
+/** Rows of `rtc_json.nodes` of other nodes that are heard of. */
+export const others = async (node) => (await node.rpcRows('rtc_json.nodes')).filter((row) => row.state === 'up');
+
+export const agentAt = async (node, dn) => (await node.rpcRows('rtc_json.agents')).find((row) => String(row.dn) === dn);
+
+/** Waits until every one of these nodes hears all others of them. */
+export async function allKnown(nodes) {
+  for (const node of nodes) {
+    await until(async () => (await others(node)).length === nodes.length - 1, { ms: 40_000, what: `${node.node} knows the others` });
+  }
+}
+
+/**
+ * Starts so many nodes, each with the next one as the other node of its config, and waits until all know all.
+ * Each has `node` (its name) and `nodePort`.
+ * @param {number} count
+ * @param {string} nextHop
+ * @param {import('../common/kamailio.mjs').Options} [options]
+ */
+export async function startNodes(count, nextHop, options = {}) {
+  const first = await freePorts(count);
+  const nodes = [];
+  try {
+    for (let i = 0; i < count; i += 1) {
+      const port = first + i;
+      const node = await startKamailio({
+        params: { resume_grace: 20, node_secret: secret },
+        nextHop,
+        defines: {
+          WITH_NODES: true,
+          NODE_URI: `"sip:127.0.0.1:${port}"`,
+          OTHER_NODE: `"sip:127.0.0.1:${first + ((i + 1) % count)}"`,
+          NODE_SECRET: `"${secret}"`,
+          SIP_PORT: port,
+        },
+        ...options,
+      });
+      nodes.push(Object.assign(node, { node: `127.0.0.1:${port}`, nodePort: port }));
+    }
+    await allKnown(nodes);
+  } catch (error) {
+    for (const node of nodes) await node.stop();
+    throw error;
+  }
+  return nodes;
+}
