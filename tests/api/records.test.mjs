@@ -1,14 +1,17 @@
 /** Records of calls in a table: one for each, whatever ended it, and none lost while the database is away. */
 import assert from 'node:assert/strict';
+import crypto from 'node:crypto';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { claims, newSecret, sign } from '../../scripts/token.mjs';
 import { onExit, sleep, until } from '../common/cleanup.mjs';
-import { startKamailio } from '../common/kamailio.mjs';
-import { fakeOffer } from '../common/sdp.mjs';
+import { ask } from '../common/http.mjs';
+import { agents, startKamailio } from '../common/kamailio.mjs';
+import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
 import { Bench, callIn, callOut, endCall, hopByNumber, tm, to } from '../sip/support.mjs';
 
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-records-'));
@@ -16,6 +19,9 @@ onExit(() => fs.rmSync(dir, { recursive: true, force: true }));
 const database = path.join(dir, 'records.sqlite');
 const schema = fileURLToPath(new URL('../../kamailio-module/rtc_json-create.sql', import.meta.url));
 const sql = (text) => execFileSync('sqlite3', ['-bail', '-json', database], { input: `.timeout 2000\n${text}`, encoding: 'utf8' }).trim();
+const key = newSecret('hs');
+const keyFile = path.join(dir, 'keys.json');
+fs.writeFileSync(keyFile, JSON.stringify({ keys: [key] }), { mode: 0o600 });
 /** @returns {any[]} in the order in which they were written */
 const rows = () => JSON.parse(sql('SELECT * FROM rtc_json_calls ORDER BY rowid;') || '[]');
 
@@ -32,7 +38,7 @@ describe('records in SQLite', () => {
     // few are kept for the API: what waits for the table is kept nevertheless
     kamailio = await startKamailio({
       cfg: hopByNumber(), cfgExtra: tm({ fr_timer: 1500, fr_inv_timer: 5000, wt_timer: 200 }),
-      params: { records_url: `sqlite://${database}`, call_history: 2, ring_timeout: 5 },
+      params: { records_url: `sqlite://${database}`, call_history: 2, ring_timeout: 5, resume_grace: 2, jwt_keys: keyFile },
     });
     bench = new Bench(kamailio);
   });
@@ -93,6 +99,163 @@ describe('records in SQLite', () => {
     assert.equal(rowOf(answered.callId).sip_call_id, answered.leg.callId);
     assert.equal(rows().length, wanted.size);
     assert.equal(await kamailio.stat('call_records_written'), await kamailio.stat('call_records'));
+  });
+
+  /** A call of the browser that rings at the far side: { callId, invite }. */
+  const ringOut = async (a, far) => {
+    const id = a.send('call', { to: to(far), sdp: fakeOffer(), iceServers: [] });
+    const invite = await far.request('INVITE');
+    far.reply(invite, 180);
+    const { callId } = await a.waitFor('callProgress', (p, m) => m.id === id);
+    await a.waitFor('callProgress', (p) => p.state === 'ringing' && p.callId === callId);
+    return { callId, invite };
+  };
+  /** A call of the far side that rings in the browser: { callId, leg }. */
+  const ringIn = async (a, far, dn) => {
+    const leg = far.leg(dn);
+    leg.invite({});
+    return { leg, callId: (await a.waitFor('incomingCall')).callId };
+  };
+  const refused = async (leg, status) => {
+    const final = await leg.answer();
+    leg.ack(final);
+    assert.equal(final.status, status);
+  };
+  const byed = async (far) => far.reply(await far.request('BYE', 10_000), 200);
+  const cancelled = async (leg, headers) => {
+    leg.send('CANCEL', { cseq: leg.inviteCseq, branch: leg.inviteBranch, headers });
+    await refused(leg, 487);
+  };
+
+  // each: what is in the row, and how it comes to that; gives the callId
+  const ways = {
+    'the browser transfers it': [{ direction: 'out', reason: 'transferred', answered: 1 }, async ({ a, far }) => {
+      const { callId, leg } = await callOut(a, far);
+      a.send('transfer', { callId, to: '1004' });
+      far.reply(await leg.incoming('REFER'), 202);
+      await leg.notify('200 OK', { over: true });
+      await byed(far);
+      return callId;
+    }],
+    'the caller gives up': [{ direction: 'in', reason: 'cancelled', code: 487, answered: 0 }, async ({ a, far, dn }) => {
+      const { callId, leg } = await ringIn(a, far, dn);
+      await cancelled(leg, []);
+      return callId;
+    }],
+    'another device answers': [{ direction: 'in', reason: 'answered_elsewhere', code: 487, answered: 0 }, async ({ a, far, dn }) => {
+      const { callId, leg } = await ringIn(a, far, dn);
+      await cancelled(leg, ['Reason: SIP;cause=200;text="Call completed elsewhere"']);
+      return callId;
+    }],
+    'another browser of the agent answers: one call, one row': [{ direction: 'in', reason: 'normal_clearing', answered: 1 }, async ({ a, far, dn }) => {
+      const second = await bench.agent(dn);
+      const { callId, leg } = await ringIn(a, far, dn);
+      await second.expect('answer', { callId, sdp: fakeAnswer() }, 'ack');
+      leg.ack(await leg.answer());
+      assert.equal((await a.waitFor('callEnded')).reason, 'answered_elsewhere');
+      assert.equal((await leg.request('BYE')).status, 200);
+      return callId;
+    }],
+    'the browser is busy': [{ direction: 'in', reason: 'user_busy', code: 486, answered: 0 }, async ({ a, far, dn }) => {
+      const { callId, leg } = await ringIn(a, far, dn);
+      await a.expect('hangup', { callId, reason: 'busy' }, 'callEnded');
+      await refused(leg, 486);
+      return callId;
+    }],
+    'nobody answers': [{ direction: 'in', reason: 'no_answer', code: 480, answered: 0 }, async ({ a, far, dn }) => {
+      const { callId, leg } = await ringIn(a, far, dn);
+      await a.waitFor('callEnded', undefined, 8000);
+      await refused(leg, 480);
+      return callId;
+    }],
+    'the far side does not say a word': [{ direction: 'out', reason: 'network_error', code: 408, answered: 0 }, async ({ a, far }) => {
+      const id = a.send('call', { to: to(far), sdp: fakeOffer(), iceServers: [] });
+      const { callId } = await a.waitFor('callProgress', (p, m) => m.id === id);
+      await a.waitFor('callEnded', undefined, 8000);
+      return callId;
+    }],
+    'the answer of the far side is of no use': [{ direction: 'out', reason: 'not_acceptable', code: 488 }, async ({ a, far }) => {
+      const { callId, invite } = await ringOut(a, far);
+      far.reply(invite, 200, { body: 'v=0\r\nno description\r\n' });
+      await byed(far);
+      return callId;
+    }],
+    'the browser logs off': [{ direction: 'out', reason: 'normal_clearing', answered: 1 }, async ({ a, far }) => {
+      const { callId } = await callOut(a, far);
+      a.send('unregister', {});
+      await byed(far);
+      return callId;
+    }],
+    'ended by REST': [{ direction: 'out', reason: 'normal_clearing', answered: 1 }, async ({ a, far, dn }) => {
+      const { callId } = await callOut(a, far);
+      const token = sign({ ...claims(dn, { ttl: 60 }), scope: 'calls:write:all' }, crypto.createSecretKey(Buffer.from(key.k, 'base64url')), { kid: 'hs' });
+      assert.equal((await ask(kamailio.wsPort, 'DELETE', `/api/calls/${callId}`, { token })).status, 204);
+      await byed(far);
+      return callId;
+    }],
+    'the browser is gone for good while they speak': [{ direction: 'out', reason: 'session_expired', answered: 1 }, async ({ a, far }) => {
+      const { callId } = await callOut(a, far);
+      a.terminate();
+      await byed(far);
+      return callId;
+    }],
+    'the browser is gone for good while the far side rings': [{ direction: 'out', reason: 'session_expired', answered: 0 }, async ({ a, far }) => {
+      const { callId, invite } = await ringOut(a, far);
+      a.terminate();
+      far.reply(await far.request('CANCEL', 8000), 200);
+      far.reply(invite, 487);
+      return callId;
+    }],
+    'the browser is gone for good while it rings': [{ direction: 'in', reason: 'session_expired', answered: 0 }, async ({ a, far, dn }) => {
+      const { callId, leg } = await ringIn(a, far, dn);
+      a.terminate();
+      await refused(leg, 480);
+      return callId;
+    }],
+  };
+
+  /** Does the row of the call say this? */
+  const assertRow = (what, callId, fields) => {
+    const row = rowOf(callId);
+    assert.deepEqual(Object.fromEntries(Object.keys(fields).map((name) => [name, row[name]])), fields, `${what}: ${JSON.stringify(row)}`);
+  };
+
+  test('a row for each end that is not of the two sides alone', async () => {
+    const before = rows().length;
+    const made = [];
+    const left = Object.entries(ways);
+    // as many at once as there are agents: some of them wait
+    while (left.length) {
+      made.push(...await Promise.all(left.splice(0, agents.length).map(async ([what, [fields, run]], i) => {
+        const dn = agents[i];
+        try {
+          return { what, fields, dn, callId: await run({ dn, a: await bench.agent(dn), far: await bench.peer() }) };
+        } catch (error) { throw new Error(`${what}: ${error.message}`, { cause: error }); }
+      })));
+      // the next ones are alone with their numbers
+      await bench.finish();
+    }
+    await written(made.map(({ callId }) => callId));
+    for (const { what, fields, callId, dn } of made) assertRow(what, callId, { dn, ...fields });
+    assert.equal(rows().length, before + made.length);
+  });
+
+  test('a restart: what rang ends with it, what was answered goes on', async () => {
+    bench.expectLog(/contains old pid/);
+    const [a, b, c] = [await bench.agent('5001'), await bench.agent('5002'), await bench.agent('5003')];
+    const [rings, spoken, caller] = [await bench.peer(), await bench.peer(), await bench.peer()];
+    const out = await ringOut(a, rings);
+    const answered = await callOut(b, spoken);
+    const incoming = await ringIn(c, caller, '5003');
+    await kamailio.restart();
+    await written([out.callId, incoming.callId]);
+    for (const [callId, direction] of [[out.callId, 'out'], [incoming.callId, 'in']]) {
+      assertRow(`unanswered ${direction}`, callId, { direction, reason: 'service_unavailable', code: 503, answered: 0, duration: 0 });
+    }
+    assert.ok(!rows().some((row) => row.call_id === answered.callId), 'it is not over');
+    await answered.leg.request('BYE');
+    await written([answered.callId]);
+    assertRow('answered', answered.callId, { direction: 'out', dn: '5002', reason: 'normal_clearing', answered: 1 });
   });
 
   test('none is lost while the database is away, not even by a restart or a crash', async () => {

@@ -39,10 +39,16 @@ const is = (method, callId) => (m) => m.method === method && (!callId || m.callI
  * @returns {Promise<{ what: string, error?: Error }[]>}
  */
 async function longWaits() {
-  const own = await startKamailio({ cfg: hopByNumber(), cfgExtra: timers, params: { min_se: 90 } });
+  const own = await startKamailio({ cfg: hopByNumber(), cfgExtra: timers, params: { min_se: 90, log_calls: 1 } });
   const other = new Bench(own);
   const expires = (refresher) => [`Session-Expires: 90;refresher=${refresher}`, 'Require: timer', 'Supported: timer'];
   const pair = async (dn) => [await other.agent(dn), await other.peer()];
+  // the record of such an end is looked at here, where it has been waited for
+  const recorded = async (callId, reason) => {
+    const records = () => own.log().split('\n').map((line) => /call-record (\{.*\})/.exec(line)?.[1]).filter(Boolean).map((text) => JSON.parse(text)).filter((r) => r.callId === callId);
+    await until(() => records().length > 0, { what: 'the record' });
+    assert.deepEqual(records().map((r) => [r.reason, r.code, r.answered !== null]), [[reason, 408, true]]);
+  };
   const waits = {
     'we refresh by UPDATE, as long as the call lives': async () => {
       const [a, peer] = await pair('5001');
@@ -76,6 +82,7 @@ async function longWaits() {
       assert.ok(peer.received(is('UPDATE')).length >= 2, 'tried again');
       const ended = await a.waitFor('callEnded');
       assert.deepEqual([ended.callId, ended.reason], [call.callId, 'session_expired']);
+      await recorded(call.callId, 'session_expired');
     },
     'the far side does not refresh: session_expired': async () => {
       const [a, peer] = await pair('5004');
@@ -88,6 +95,7 @@ async function longWaits() {
       assert.ok(waited > 58_000 && waited < 70_000, `${waited} ms (RFC 4028, 10: a third, at most 32 s, before the end)`);
       const ended = await a.waitFor('callEnded');
       assert.deepEqual([ended.callId, ended.reason, endsOf(a, call.callId).length], [call.callId, 'session_expired', 1]);
+      await recorded(call.callId, 'session_expired');
     },
     'the far side refreshes: the call lives': async () => {
       const [a, peer] = await pair('5005');
