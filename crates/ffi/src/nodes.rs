@@ -151,7 +151,7 @@ impl Runtime {
                     behind: 0,
                     agent: None,
                 };
-                self.keep_replica(dn, &grave);
+                let _newer = self.keep_replica(dn, &grave);
             }
         }
         self.mark(dn);
@@ -194,26 +194,31 @@ impl Runtime {
         postcard::from_bytes(guard.record()).ok()
     }
 
-    /// Keeps it if it is newer than what is there.
-    fn keep_replica(&self, dn: &str, replica: &Replica) {
+    /// Keeps it if it is newer than what is there. Gives what is there, if that is newer.
+    fn keep_replica(&self, dn: &str, replica: &Replica) -> Option<Replica> {
         let due = match replica.agent {
             Some(_) => NEVER,
             None => Self::now() + TOMBSTONE_FOR,
         };
         let Ok(record) = postcard::to_stdvec(replica) else {
-            return;
+            return None;
         };
+        let mut newer = None;
         let kept = self
             .arena
             .lock_or_create(&replica_key(dn))
             .and_then(|mut guard| {
                 let known = postcard::from_bytes::<Replica>(guard.record()).ok();
-                if known.is_some_and(|known| known.version >= replica.version) {
-                    return Ok(());
+                match known {
+                    Some(known) if known.version >= replica.version => {
+                        newer = (known.version > replica.version).then_some(known);
+                        Ok(())
+                    }
+                    _ => guard.commit(&record, due),
                 }
-                guard.commit(&record, due)
             });
         self.listed(kept);
+        newer
     }
 
     fn forget_replica(&self, dn: &str) {
@@ -384,6 +389,10 @@ impl Runtime {
                 }
                 Item::Ask { to, buckets } if to == nodes.own => self.told_ask(&buckets),
                 Item::Ask { .. } => {}
+                Item::Known { to, dn, version } if to == nodes.own => {
+                    self.told_known(&dn, &version);
+                }
+                Item::Known { .. } => {}
                 Item::Listing { bucket, dns } => self.told_listing(&batch.from, bucket, dns),
             }
         }
@@ -417,14 +426,43 @@ impl Runtime {
             );
             let _gone = self.drive(dn, Input::Yielded { theirs }, false);
         }
-        self.keep_replica(
-            dn,
-            &Replica {
-                version,
-                behind,
-                agent,
-            },
-        );
+        let told = Replica {
+            version,
+            behind,
+            agent,
+        };
+        let Some(newer) = self.keep_replica(dn, &told) else {
+            return;
+        };
+        let to = told.version.owner;
+        // the owner of an agent that lives elsewhere says so itself
+        if told.agent.is_some() && (newer.agent.is_none() || newer.version.owner == to) {
+            let (dn, version) = (dn.to_owned(), newer.version);
+            self.tell(vec![Item::Known { to, dn, version }]);
+        }
+    }
+
+    /// What we told of an agent is older than what others know: he was gone while we did not hear it, or it is from an earlier
+    /// life of this node. He lives here, so ours is from now on the latest.
+    fn told_known(&self, dn: &str, known: &Version) {
+        let Some(nodes) = &self.nodes else { return };
+        let Ok(Some(mut guard)) = self.arena.lock(&agent_key(dn)) else {
+            return;
+        };
+        let Ok(mut stored) = postcard::from_bytes::<Stored>(guard.record()) else {
+            return;
+        };
+        if stored.version.owner != nodes.own || stored.version >= *known {
+            return;
+        }
+        stored.version = known.taken_by(&nodes.own);
+        let due = stored.agent.due(self.config.resume_grace);
+        let raised = postcard::to_stdvec(&stored).map(|record| guard.commit(&record, due));
+        drop(guard);
+        if let Ok(raised) = raised {
+            self.listed(raised);
+            self.mark(dn);
+        }
     }
 
     fn told_hello(&self, from: &str, mut told: Member) {

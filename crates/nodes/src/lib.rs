@@ -57,6 +57,15 @@ pub enum Item {
         /// The parts.
         buckets: Vec<u8>,
     },
+    /// A later version of that agent is known than the one that was told.
+    Known {
+        /// Who told it.
+        to: String,
+        /// The agent.
+        dn: String,
+        /// The later version: of one that is gone, or of an earlier life of `to`.
+        version: Version,
+    },
     /// All agents of a part that the sender owns: others are none of its any more.
     Listing {
         /// The part.
