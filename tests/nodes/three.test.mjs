@@ -185,6 +185,22 @@ describe('three nodes', () => {
     for (const node of nodes) assert.deepEqual(await node.rpcRows('rtc_json.calls'), [], 'no call is left over');
   });
 
+  test('an agent that came and went while a node was down, and then is at that node, is known to the others', async () => {
+    const [a, b, c] = nodes;
+    await a.kill9();
+    const first = await agent(b, '5050');
+    await until(async () => (await others(c)).some((row) => row.node === b.node && row.records === 1), { ms: 15_000, what: 'he is known' });
+    const moved = await resume(c, '5050', first.registered.session);
+    await moved.expect('unregister', {}, 'unregistered');
+    await a.start();
+    await allKnown(nodes);
+    const last = await agent(a, '5050');
+    for (const node of [b, c]) {
+      await until(async () => (await others(node)).some((row) => row.node === a.node && row.records === 1), { ms: 15_000, what: 'he is known again' });
+    }
+    await last.expect('unregister', {}, 'unregistered');
+  });
+
   test('a node killed under 100 agents and 40 calls: they go on at the two others', async (t) => {
     const [a, ...rest] = nodes;
     const had = await Promise.all(users.map((dn) => agent(a, dn)));
