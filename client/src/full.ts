@@ -1,5 +1,6 @@
 import { conference, followMicrophone, message, recording, replaceMicrophone, transfer } from './control.js';
 import { hint } from './hint.js';
+import { anyNode } from './nodes.js';
 import * as core from './rtc-json.js';
 import { followNetwork, keepSession, type SessionStorage } from './session.js';
 import { stats } from './stats.js';
@@ -9,6 +10,7 @@ import { trickle } from './trickle.js';
 export * from './control.js';
 export * from './digest.js';
 export * from './hint.js';
+export * from './nodes.js';
 export * from './session.js';
 export * from './stats.js';
 export * from './tabs.js';
@@ -43,6 +45,8 @@ export class Call extends core.Call {
 }
 
 export interface PhoneOptions extends core.PhoneOptions {
+  /** Addresses of further servers that know the agents of `url`; see `anyNode`. */
+  urls?: readonly string[];
   /** Where the session is kept while the page reloads (see `keepSession`); `null`: nowhere. */
   storage?: SessionStorage | null;
   /** Send candidates to every far side (`true`), to none, or (the default) where it is needed; see `trickle`. */
@@ -62,6 +66,7 @@ export class Phone extends core.Phone {
 
   constructor(options: PhoneOptions) {
     super(options);
+    if (options.urls) anyNode(this, [options.url, ...options.urls]);
     if (options.storage !== null) keepSession(this, options.storage);
     if (options.trickle !== false) trickle(this, options.trickle);
     followNetwork(this);

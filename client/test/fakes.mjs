@@ -18,6 +18,10 @@ export class FakeSocket {
     Object.assign(this, { url, protocols });
     FakeSocket.all.push(this);
   }
+  get readyState() {
+    if (this.closed) return 3;
+    return this.opened ? 1 : 0;
+  }
   send(frame) {
     if (!this.opened || this.closed) throw new Error('sent on a socket that is not open');
     this.sent.push(JSON.parse(frame));
