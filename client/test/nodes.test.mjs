@@ -63,13 +63,16 @@ test('a server that is to become empty is left at once, if there is another', as
   clock(t);
   const { phone, socket } = await agent([a, b]);
   socket.say('notice', { reason: 'maintenance' }, 'evt-1');
+  await settle();
   assert.equal(phone.state, 'registered');
   socket.say('notice', { reason: 'draining' }, 'evt-2');
+  await settle();
   assert.equal(phone.state, 'reconnecting');
   assert.equal(reconnected(t).url, b);
   phone.close();
   const alone = await agent([a]);
   alone.socket.say('notice', { reason: 'draining' }, 'evt-1');
+  await settle();
   assert.equal(alone.phone.state, 'registered');
   alone.phone.close();
 });
