@@ -1,12 +1,25 @@
 /** Two real Kamailios that know each other by dmq: replicas, takeover with a call, SIP at the wrong node, a restart. */
 import assert from 'node:assert/strict';
+import crypto from 'node:crypto';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { until } from '../common/cleanup.mjs';
+import { claims, newSecret, sign } from '../../scripts/token.mjs';
+import { onExit, until } from '../common/cleanup.mjs';
 import { connect } from '../common/client.mjs';
+import { ask } from '../common/http.mjs';
 import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
 import { farSdp, openPeer } from '../sip/peer.mjs';
 import { Secrets } from '../sip/support.mjs';
 import { agentAt, others, secret, startNodes } from './support.mjs';
+
+const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-nodes-'));
+onExit(() => fs.rmSync(dir, { recursive: true, force: true }));
+const keyFile = path.join(dir, 'keys.json');
+const jwk = newSecret('hs');
+fs.writeFileSync(keyFile, JSON.stringify({ keys: [jwk] }), { mode: 0o600 });
+const token = sign(claims('desk', { more: { scope: 'agents:read:all genesys:read' } }), crypto.createSecretKey(Buffer.from(jwk.k, 'base64url')), { kid: 'hs' });
 
 let nodes = [];
 let peer;
@@ -56,7 +69,7 @@ async function resume(node, dn, session) {
 describe('two nodes', () => {
   before(async () => {
     peer = await openPeer(0);
-    nodes = await startNodes(2, peer.uri);
+    nodes = await startNodes(2, peer.uri, { more: { jwt_keys: keyFile } });
     peer.server = nodes[0].nodePort;
   });
   after(async () => {
@@ -70,6 +83,26 @@ describe('two nodes', () => {
     for (const node of nodes) assert.deepEqual(await node.rpcRows('rtc_json.calls'), [], 'no call is left over');
     peer.forget();
     peer.server = nodes[0].nodePort;
+  });
+
+  test('the API of each node shows the agents of all', async () => {
+    const get = async (node, target) => (await ask(node.wsPort, 'GET', target, { token })).json;
+    const first = await browser(nodes[0]);
+    await first.register('5004');
+    const second = await browser(nodes[1]);
+    await second.register('5005');
+    for (const node of nodes) {
+      await until(async () => (await get(node, '/api/genesys/status')).registeredAgents === 2, { ms: 15_000, what: 'both are counted' });
+      const { agents } = await get(node, '/api/dn');
+      assert.deepEqual(agents.map(({ dn, status }) => [dn, status]), [['5004', 'available'], ['5005', 'available']]);
+    }
+    const { callId } = await answered(first);
+    for (const node of nodes) await until(async () => (await get(node, '/api/dn/5004')).status === 'busy', { ms: 15_000, what: 'he is busy' });
+    await first.expect('hangup', { callId, reason: 'user_hangup' }, 'callEnded');
+    peer.reply(await peer.request('BYE'), 200);
+    await first.expect('unregister', {}, 'unregistered');
+    await second.expect('unregister', {}, 'unregistered');
+    for (const node of nodes) await until(async () => (await get(node, '/api/genesys/status')).registeredAgents === 0, { ms: 15_000, what: 'nobody is left' });
   });
 
   test('a browser that comes to the other node goes on with its call there', async () => {

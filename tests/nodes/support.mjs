@@ -23,16 +23,16 @@ export async function allKnown(nodes) {
  * Each has `node` (its name) and `nodePort`.
  * @param {number} count
  * @param {string} nextHop
- * @param {import('../common/kamailio.mjs').Options} [options]
+ * @param {import('../common/kamailio.mjs').Options & { more?: Record<string, string | number> }} [options] more: further parameters of the module
  */
-export async function startNodes(count, nextHop, options = {}) {
+export async function startNodes(count, nextHop, { more = {}, ...options } = {}) {
   const first = await freePorts(count);
   const nodes = [];
   try {
     for (let i = 0; i < count; i += 1) {
       const port = first + i;
       const node = await startKamailio({
-        params: { resume_grace: 20, node_secret: secret },
+        params: { resume_grace: 20, node_secret: secret, ...more },
         nextHop,
         defines: {
           WITH_NODES: true,

@@ -116,7 +116,7 @@ impl Runtime {
             connected: self.genesys.is_some()
                 && self.stat(Stat::GenesysUp).load(Ordering::Relaxed) == 1,
             server: self.genesys.as_ref().map(|target| target.server.clone()),
-            registered_agents: self.stat(Stat::Agents).load(Ordering::Relaxed),
+            registered_agents: self.value(Stat::Agents) + self.agents_elsewhere(),
         }
     }
 

@@ -335,6 +335,34 @@ impl Runtime {
         postcard::from_bytes(guard.record()).ok()
     }
 
+    /// The other nodes that were ever heard of, by name.
+    fn members(&self) -> Vec<(String, Member)> {
+        let mut members = Vec::new();
+        self.each_record(|key, record| {
+            if let Some(node) = dn_in(key, b"m/") {
+                if let Ok(member) = postcard::from_bytes::<Member>(record) {
+                    members.push((node.to_owned(), member));
+                }
+            }
+        });
+        members.sort_by(|a, b| a.0.cmp(&b.0));
+        members
+    }
+
+    /// Agents with a session at other nodes that were heard of lately.
+    pub fn agents_elsewhere(&self) -> u64 {
+        if self.nodes.is_none() {
+            return 0;
+        }
+        let heard = |m: &Member| Self::now().saturating_sub(m.heard_at) < SILENT_FOR;
+        let members = self.members();
+        members
+            .iter()
+            .filter(|(_, m)| heard(m))
+            .map(|(_, m)| m.agents)
+            .sum()
+    }
+
     fn is_heard(&self, node: &str) -> bool {
         self.member(node)
             .is_some_and(|m| Self::now().saturating_sub(m.heard_at) < SILENT_FOR)
@@ -645,15 +673,7 @@ pub fn list(runtime: &Runtime, sink: &Sink<'_>) -> i32 {
             known.1 += agent.live_calls() as u64;
         }
     });
-    let mut members = Vec::new();
-    runtime.each_record(|key, record| {
-        if let Some(node) = dn_in(key, b"m/") {
-            if let Ok(member) = postcard::from_bytes::<Member>(record) {
-                members.push((node.to_owned(), member));
-            }
-        }
-    });
-    members.sort_by(|a, b| a.0.cmp(&b.0));
+    let members = runtime.members();
     sink.row(|row| {
         row.text(c"node", &nodes.own);
         row.text(c"state", "self");
