@@ -7,12 +7,11 @@ import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { claims, newSecret, sign } from '../../scripts/token.mjs';
 import { onExit, until } from '../common/cleanup.mjs';
-import { connect } from '../common/client.mjs';
 import { ask } from '../common/http.mjs';
 import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
 import { farSdp, openPeer } from '../sip/peer.mjs';
 import { Secrets } from '../sip/support.mjs';
-import { agentAt, others, secret, startNodes } from './support.mjs';
+import { agent, agentAt, browser, closeBrowsers, others, resume, secret, startNodes } from './support.mjs';
 
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-nodes-'));
 onExit(() => fs.rmSync(dir, { recursive: true, force: true }));
@@ -23,21 +22,6 @@ const token = sign(claims('desk', { more: { scope: 'agents:read:all genesys:read
 
 let nodes = [];
 let peer;
-let clients = [];
-
-/** A connection to that node. */
-async function browser(node) {
-  const client = await connect(node.wsUrl);
-  clients.push(client);
-  return client;
-}
-
-/** A registered browser. */
-async function agent(node, dn) {
-  const client = await browser(node);
-  client.registered = await client.register(dn);
-  return client;
-}
 
 /** Waits until that node has a replica of so many agents of others. */
 const replicas = (node, wanted, calls = 0) => until(
@@ -59,13 +43,6 @@ async function answered(client) {
   return { callId, invite };
 }
 
-/** The browser of `dn` comes back to another node. */
-async function resume(node, dn, session) {
-  const client = await browser(node);
-  client.registered = await client.expect('register', { dn, resume: session }, 'registered');
-  return client;
-}
-
 describe('two nodes', () => {
   before(async () => {
     peer = await openPeer(0);
@@ -77,8 +54,7 @@ describe('two nodes', () => {
     for (const node of nodes) await node.stop();
   });
   afterEach(async () => {
-    for (const client of clients) if (!client.closed) client.terminate();
-    clients = [];
+    closeBrowsers();
     // (each node's word that it lives is a transaction, so those never end)
     for (const node of nodes) assert.deepEqual(await node.rpcRows('rtc_json.calls'), [], 'no call is left over');
     peer.forget();

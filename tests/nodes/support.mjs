@@ -1,10 +1,39 @@
 /** Several real Kamailios that know each other by dmq. */
 import { until } from '../common/cleanup.mjs';
+import { connect } from '../common/client.mjs';
 import { startKamailio } from '../common/kamailio.mjs';
 import { freePorts } from '../common/ports.mjs';
 
 /** What the nodes of the tests share. */
 export const secret = 'nodes-of-the-tests-share-this';
+
+/** The browsers of a test file; each test ends its own. */
+const browsers = [];
+
+/** A connection to that node. */
+export async function browser(node) {
+  const client = await connect(node.wsUrl);
+  browsers.push(client);
+  return client;
+}
+
+/** A browser that has registered there. */
+export async function agent(node, dn) {
+  const client = await browser(node);
+  client.registered = await client.register(dn);
+  return client;
+}
+
+/** The browser of `dn` comes back, maybe to another node. */
+export async function resume(node, dn, session) {
+  const client = await browser(node);
+  client.registered = await client.expect('register', { dn, resume: session }, 'registered');
+  return client;
+}
+
+export function closeBrowsers() {
+  for (const client of browsers.splice(0)) if (!client.closed) client.terminate();
+}
 
 /** Rows of `rtc_json.nodes` of other nodes that are heard of. */
 export const others = async (node) => (await node.rpcRows('rtc_json.nodes')).filter((row) => row.state === 'up');

@@ -3,10 +3,9 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { sleep, until } from '../common/cleanup.mjs';
-import { connect } from '../common/client.mjs';
 import { fakeOffer } from '../common/sdp.mjs';
 import { farSdp, openPeer } from '../sip/peer.mjs';
-import { agentAt, allKnown, others, startNodes } from './support.mjs';
+import { agent, agentAt, allKnown, closeBrowsers, others, resume, startNodes } from './support.mjs';
 
 const users = Array.from({ length: 100 }, (_, i) => String(5001 + i));
 /** Those of them that the drain moves about: what a node that was down has missed of them must not keep them unknown later. */
@@ -14,25 +13,6 @@ const moving = users.slice(0, 12);
 
 let nodes = [];
 let peer;
-let clients = [];
-
-async function browser(node) {
-  const client = await connect(node.wsUrl);
-  clients.push(client);
-  return client;
-}
-
-async function agent(node, dn) {
-  const client = await browser(node);
-  client.registered = await client.register(dn);
-  return client;
-}
-
-async function resume(node, dn, session) {
-  const client = await browser(node);
-  client.registered = await client.expect('register', { dn, resume: session }, 'registered');
-  return client;
-}
 
 /** A call out of that browser that the far side has answered. */
 async function call(client) {
@@ -94,8 +74,7 @@ describe('three nodes', () => {
     for (const node of nodes) await node.stop();
   });
   afterEach(() => {
-    for (const client of clients) if (!client.closed) client.terminate();
-    clients = [];
+    closeBrowsers();
     peer.forget();
   });
 
