@@ -1,7 +1,7 @@
 /** Descriptions after the first: the browser's own, those of the far side, offers that somebody else answers, late candidates. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { sleep } from '../common/cleanup.mjs';
+import { sleep, until } from '../common/cleanup.mjs';
 import { startKamailio } from '../common/kamailio.mjs';
 import { candidateLine, fakeAnswer, fakeOffer } from '../common/sdp.mjs';
 import { farSdp } from './peer.mjs';
@@ -286,11 +286,17 @@ describe('in both directions', () => {
         // the hold is open, the update waits behind it, and then the far side refuses with 491 and offers itself
         const hold = a.send('hold', { callId, hold: true });
         const update = a.send('update', { callId, sdp: restarted(fakeOffer()) });
-        peer.reply(await peer.request('INVITE'), 491);
-        await peer.request('ACK');
-        leg.invite({ body: movedSdp(2) });
-        const wanted = await asked(a);
-        assert.equal(wanted.answerNeeded, true);
+        for (let crossed = true; crossed;) {
+          peer.reply(await peer.request('INVITE'), 491);
+          await peer.request('ACK');
+          const branch = leg.invite({ body: movedSdp(2) });
+          // who did not begin the call may try again at once (RFC 3261, 14.1), and be faster than this offer: then once more
+          const refused = () => peer.received((m) => m.status === 491 && m.branch === branch)[0];
+          await until(() => refused() || a.received.some((m) => m.payload.answerNeeded !== undefined), { what: 'a reply or a question' });
+          crossed = refused() !== undefined;
+          if (crossed) leg.ack(await leg.answer());
+        }
+        assert.equal((await asked(a)).answerNeeded, true);
         const error = await a.waitFor('error', (p, m) => m.id === update);
         assert.deepEqual([error.code, error.retryable], [491, true]);
         await a.expect('answer', { callId, sdp: restarted(fakeAnswer(), 'ansU') }, 'ack');
