@@ -1,5 +1,6 @@
 /**
- * Reporter for node:test: one line per test, and the counts into the file that RTC_JSON_TEST_COUNTS names, for tests/run.
+ * Reporter for node:test: one line per test, and the counts into the file that RTC_JSON_TEST_COUNTS names and
+ * the names of the failed tests into that of RTC_JSON_TEST_FAILURES, for tests/run.
  * The built-in reporters differ between Node 18 and later ones in what they count.
  */
 import fs from 'node:fs';
@@ -17,6 +18,7 @@ function describe(error) {
 
 export default async function* reporter(source) {
   const counts = { passed: 0, failed: 0, skipped: 0 };
+  const failures = [];
   for await (const { type, data } of source) {
     if (type === 'test:diagnostic' && data.nesting > 0) yield `# ${data.message}\n`;
     if (type === 'test:stdout' || type === 'test:stderr') yield data.message;
@@ -42,6 +44,7 @@ export default async function* reporter(source) {
       yield `ok   ${name}${time}\n`;
     } else {
       counts.failed += 1;
+      failures.push(`${name}\n`);
       const cause = error?.cause ?? error;
       const text = describe(cause).replaceAll(/^/gm, '     ');
       yield `FAIL ${name}${time}\n${data.file ? `     in ${data.file}\n` : ''}${text}\n`;
@@ -50,4 +53,5 @@ export default async function* reporter(source) {
   if (process.env.RTC_JSON_TEST_COUNTS) {
     fs.writeFileSync(process.env.RTC_JSON_TEST_COUNTS, `${counts.passed} ${counts.failed} ${counts.skipped}\n`);
   }
+  if (process.env.RTC_JSON_TEST_FAILURES) fs.writeFileSync(process.env.RTC_JSON_TEST_FAILURES, failures.join(''));
 }
