@@ -18,6 +18,12 @@ let kamailio;
 /** @type {Bench} */
 let bench;
 
+/** So many seconds at least, and not more than have gone by since `from`: the machine may have been slow. */
+function assertLasted(duration, atLeast, from) {
+  const most = Math.ceil((performance.now() - from) / 1000);
+  assert.ok(duration >= atLeast && duration <= most, `${duration} s, wanted ${atLeast} to ${most}`);
+}
+
 /** Sends a `call` and gives its id. */
 const call = (client, number, more = {}) => client.send('call', { to: number, sdp: fakeOffer(), iceServers: [], ...more });
 
@@ -82,6 +88,7 @@ describe('calls', () => {
       assert.equal(messageOf(a, 'callProgress', id).payload, trying, 'trying carries the id of the request');
       const ringing = await a.waitFor('callProgress', (p) => p.state === 'ringing');
       assert.deepEqual([ringing.callId, ringing.request], [trying.callId, id]);
+      const from = performance.now();
       const accepted = await a.waitFor('callAccepted', (p, m) => m.id === id);
       assert.equal(accepted.callId, trying.callId);
       assert.match(accepted.sdp, /^m=audio \d+ UDP\/TLS\/RTP\/SAVPF 0 126\r$/m);
@@ -93,7 +100,7 @@ describe('calls', () => {
       await sleep(1050);
       const ended = await hangup(a, accepted.callId);
       assert.equal(ended.reason, 'normal_clearing');
-      assert.equal(ended.duration, 1);
+      assertLasted(ended.duration, 1, from);
       assert.ok(ended.timings.answered >= ended.timings.ringing && ended.timings.answered >= 100, JSON.stringify(ended));
       await far.ok();
 
@@ -152,9 +159,11 @@ describe('calls', () => {
     test('the far side hangs up: the duration and the cause arrive', async () => {
       const far = await bench.far('uas-bye', { talk: 2050 });
       const a = await bench.agent('5001');
+      const from = performance.now();
       const { callId } = await answered(a, far);
       const ended = await a.waitFor('callEnded');
-      assert.deepEqual([ended.callId, ended.reason, ended.duration, ended.cause], [callId, 'normal_clearing', 2, 16]);
+      assert.deepEqual([ended.callId, ended.reason, ended.cause], [callId, 'normal_clearing', 16]);
+      assertLasted(ended.duration, 2, from);
       await far.ok();
       // it is over for the browser, too
       const late = await a.request('hangup', { callId, reason: 'user_hangup' });
@@ -359,9 +368,11 @@ describe('calls', () => {
       assert.deepEqual([incoming.from, incoming.displayName, incoming.to], ['sipp', 'SIPp', '5002']);
       assert.match(incoming.sdp, /^a=setup:actpass\r$/m);
       assert.match(incoming.sdp, /^m=audio \d+ UDP\/TLS\/RTP\/SAVPF 0 126\r$/m);
+      const from = performance.now();
       await b.expect('answer', { callId: incoming.callId, sdp: fakeAnswer() }, 'ack');
       const ended = await b.waitFor('callEnded');
-      assert.deepEqual([ended.callId, ended.reason, ended.duration], [incoming.callId, 'normal_clearing', 1]);
+      assert.deepEqual([ended.callId, ended.reason], [incoming.callId, 'normal_clearing']);
+      assertLasted(ended.duration, 1, from);
       await far.ok();
       const ok = far.messages().find((m) => m.dir === 'in' && m.status === 200);
       assert.match(ok.text, /^Contact: *<sip:5002@127\.0\.0\.1:\d+>/im);
