@@ -72,8 +72,18 @@ int32_t rtc_json_frame_reject(int32_t code,
 void rtc_json_frame_close(rtc_json_str_t next_hop,
                           int32_t dropped);
 
-// A WebSocket connection is gone. May be told twice.
-void rtc_json_ws_closed(int32_t conn);
+// A connection of that address wants to become a WebSocket. 1: it may, and counts from now on. 0: the address has too many.
+//
+// # Safety
+// The string must be readable for the length of the call.
+int32_t rtc_json_ws_allowed(int32_t conn,
+                            rtc_json_str_t src_ip);
+
+// A WebSocket connection of that address is gone. May be told twice.
+//
+// # Safety
+// The string must be readable for the length of the call.
+void rtc_json_ws_closed(int32_t conn, rtc_json_str_t src_ip);
 
 // Does a SIP request to that user belong to an agent here? 1: yes, 0: no.
 //

@@ -61,6 +61,8 @@ typedef struct rtc_json_call_record {
 	rtc_json_str_t callee;
 	rtc_json_str_t started;   /* RFC 3339, UTC */
 	rtc_json_str_t reason;
+	rtc_json_str_t transferred_to; /* number; empty: nowhere */
+	rtc_json_str_t transfers; /* JSON array; empty: none */
 	int64_t answered;         /* 0 or 1 */
 	int64_t duration;         /* seconds */
 	int64_t code;             /* SIP; 0: none */
@@ -77,6 +79,8 @@ typedef struct rtc_json_host {
 	int32_t (*ws_send)(int32_t conn, rtc_json_str_t frame);
 	/* Closes a WebSocket connection with a status (RFC 6455, 7.4). */
 	void (*ws_close)(int32_t conn, int32_t status, rtc_json_str_t reason);
+	/* Is there still a connection of that number? 1 or 0. */
+	int32_t (*conn_alive)(int32_t conn);
 	/* Starts a client transaction. 0: started, its replies will come; negative: nothing was sent, no reply will come. */
 	int32_t (*request)(const rtc_json_request_t *req);
 	/* Cancels the INVITE with this Call-ID and CSeq. Negative: tm has no such transaction any more. */
@@ -124,6 +128,8 @@ typedef struct rtc_json_config {
 	int32_t call_rate;                 /* calls a second of one agent; 0: any number */
 	int32_t register_failures;         /* of one DN; 0: any number */
 	int32_t register_failures_address; /* of one address; 0: any number */
+	int32_t max_sockets_address;       /* WebSockets of one address; 0: any number */
+	int32_t away_reply;                /* SIP status for a call to an agent who is away; 0: it rings all the same */
 	int32_t resume_grace;            /* seconds */
 	int32_t expires;                 /* seconds */
 	int32_t ring_timeout;            /* seconds */

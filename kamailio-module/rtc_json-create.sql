@@ -15,6 +15,8 @@ CREATE TABLE rtc_json_calls (
     answered INTEGER NOT NULL,
     duration INTEGER NOT NULL,
     reason VARCHAR(32) NOT NULL,
+    transferred_to VARCHAR(255) NOT NULL,
+    transfers VARCHAR(4096) NOT NULL,
     code INTEGER NOT NULL,
     cause INTEGER NOT NULL,
     ring_after INTEGER NOT NULL,

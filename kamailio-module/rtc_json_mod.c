@@ -37,7 +37,7 @@ static struct params
 	int resume_grace, expires, ring_timeout, log_messages;
 	int session_expires, min_se, max_redirects, dtmf_duration, accept_refer, jwt_leeway, turn_ttl;
 	int genesys_interval, call_history, log_calls;
-	int call_rate, register_failures, register_failures_address;
+	int call_rate, register_failures, register_failures_address, max_sockets_address, away_reply;
 	str event_callback, node_secret;
 } params = {
 	.register_mode = str_init("upstream"),
@@ -54,6 +54,7 @@ static struct params
 	.call_rate = 50,
 	.register_failures = 10,
 	.register_failures_address = 200,
+	.max_sockets_address = 1000,
 	.resume_grace = 30,
 	.expires = 300,
 	.ring_timeout = 90,
@@ -187,6 +188,13 @@ static int w_api_handle(sip_msg_t *msg, char *p1, char *p2)
 	return rtcj_http_handle(msg);
 }
 
+static int w_socket_allowed(sip_msg_t *msg, char *p1, char *p2)
+{
+	(void)p1;
+	(void)p2;
+	return rtcj_ws_allowed(msg);
+}
+
 /* ---- $rtcj(name) ---- */
 
 static int pv_parse_name(pv_spec_p spec, str *in)
@@ -234,6 +242,7 @@ static const rtc_json_host_t host = {
 		.log = host_log,
 		.ws_send = rtcj_ws_send,
 		.ws_close = rtcj_ws_close,
+		.conn_alive = rtcj_ws_alive,
 		.request = rtcj_request,
 		.cancel = rtcj_cancel,
 		.reply = rtcj_reply,
@@ -297,6 +306,8 @@ static int fill_config(rtc_json_config_t *c)
 	c->call_rate = params.call_rate;
 	c->register_failures = params.register_failures;
 	c->register_failures_address = params.register_failures_address;
+	c->max_sockets_address = params.max_sockets_address;
+	c->away_reply = params.away_reply;
 	c->resume_grace = params.resume_grace;
 	c->expires = params.expires;
 	c->ring_timeout = params.ring_timeout;
@@ -431,6 +442,7 @@ static cmd_export_t cmds[] = {
 	{"rtc_json_handle", (cmd_function)w_handle, 0, 0, 0, EVENT_ROUTE},
 	{"rtc_json_reject", (cmd_function)w_reject, 2, fixup_spve_all, fixup_free_spve_all, EVENT_ROUTE},
 	{"rtc_json_api_handle", (cmd_function)w_api_handle, 0, 0, 0, EVENT_ROUTE},
+	{"rtc_json_socket_allowed", (cmd_function)w_socket_allowed, 0, 0, 0, EVENT_ROUTE},
 	{0, 0, 0, 0, 0, 0}
 };
 
@@ -453,6 +465,8 @@ static param_export_t mod_params[] = {
 	{"call_rate", PARAM_INT, &params.call_rate},
 	{"register_failures", PARAM_INT, &params.register_failures},
 	{"register_failures_address", PARAM_INT, &params.register_failures_address},
+	{"max_sockets_address", PARAM_INT, &params.max_sockets_address},
+	{"away_reply", PARAM_INT, &params.away_reply},
 	{"resume_grace", PARAM_INT, &params.resume_grace},
 	{"expires", PARAM_INT, &params.expires},
 	{"ring_timeout", PARAM_INT, &params.ring_timeout},
@@ -519,6 +533,8 @@ static sr_kemi_t kemi_exports[] = {
 	{str_init("rtc_json"), str_init("reject"), SR_KEMIP_INT, ki_reject,
 		{SR_KEMIP_INT, SR_KEMIP_STR, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
 	{str_init("rtc_json"), str_init("api_handle"), SR_KEMIP_INT, rtcj_http_handle,
+		{SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
+	{str_init("rtc_json"), str_init("socket_allowed"), SR_KEMIP_INT, rtcj_ws_allowed,
 		{SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
 	{{0, 0}, {0, 0}, 0, NULL, {0, 0, 0, 0, 0, 0}}
 };

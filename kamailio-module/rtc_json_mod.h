@@ -54,6 +54,10 @@ int rtcj_ws_init(int max_frame);
 /* The message whose event route runs now in this process, or NULL. */
 sip_msg_t *rtcj_ws_open_message(void);
 int32_t rtcj_ws_send(int32_t conn, rtc_json_str_t frame);
+/* Is there still a connection of that number? 1 or 0. */
+int32_t rtcj_ws_alive(int32_t conn);
+/* rtc_json_socket_allowed(). 1: it may become a WebSocket, -1: its address has too many. */
+int rtcj_ws_allowed(sip_msg_t *msg);
 void rtcj_ws_close(int32_t conn, int32_t status, rtc_json_str_t reason);
 
 /* rtc_json_tm.c */

@@ -14,7 +14,7 @@ str rtcj_records_table = str_init("rtc_json_calls");
 /* clang-format off */
 static str columns[] = {
 	str_init("call_id"), str_init("sip_call_id"), str_init("dn"), str_init("direction"), str_init("caller"), str_init("callee"),
-	str_init("started"), str_init("reason"), str_init("answered"), str_init("duration"), str_init("code"), str_init("cause"),
+	str_init("started"), str_init("reason"), str_init("transferred_to"), str_init("transfers"), str_init("answered"), str_init("duration"), str_init("code"), str_init("cause"),
 	str_init("ring_after"), str_init("answer_after"), str_init("recorded"),
 };
 /* clang-format on */
@@ -61,7 +61,7 @@ static int is_written(db_key_t *keys, db_val_t *values)
 int32_t rtcj_record_write(const rtc_json_call_record_t *record)
 {
 	const rtc_json_str_t texts[] = {record->call_id, record->sip_call_id, record->dn, record->direction, record->caller,
-			record->callee, record->started, record->reason};
+			record->callee, record->started, record->reason, record->transferred_to, record->transfers};
 	const int64_t numbers[] = {record->answered, record->duration, record->code, record->cause, record->ring_after,
 			record->answer_after, record->recorded};
 	const size_t n_texts = sizeof(texts) / sizeof(texts[0]);

@@ -15,6 +15,7 @@
 #include "core/globals.h"
 #include "core/ip_addr.h"
 #include "core/nonsip_hooks.h"
+#include "core/parser/parse_fline.h"
 #include "core/receive.h"
 #include "core/sr_module.h"
 #include "core/tcp_conn.h"
@@ -162,9 +163,23 @@ static int on_nonsip(sip_msg_t *msg)
 static int on_ws_close(sr_event_param_t *evp)
 {
 	/* at shutdown the websocket module reports what is left in a process that never called the core */
-	if(evp->rcv != NULL && rtcj_process_ready())
-		rtc_json_ws_closed(evp->rcv->proto_reserved1);
+	const char *ip;
+
+	if(evp->rcv != NULL && rtcj_process_ready()) {
+		ip = ip_addr2a(&evp->rcv->src_ip);
+		rtc_json_ws_closed(evp->rcv->proto_reserved1, rtcj_from_text(ip, strlen(ip)));
+	}
 	return 0;
+}
+
+int rtcj_ws_allowed(sip_msg_t *msg)
+{
+	const char *ip = ip_addr2a(&msg->rcv.src_ip);
+
+	/* (with no word in the log: a script that asks at every request has done nothing wrong) */
+	if(!rtcj_process_ready() || !IS_HTTP(msg))
+		return 1;
+	return rtc_json_ws_allowed(msg->rcv.proto_reserved1, rtcj_from_text(ip, strlen(ip))) == 1 ? 1 : -1;
 }
 
 sip_msg_t *rtcj_ws_open_message(void)
@@ -173,7 +188,7 @@ sip_msg_t *rtcj_ws_open_message(void)
 }
 
 /* The websocket module writes an error line for a connection that is gone. That is no error, so look first. */
-static int is_alive(int32_t conn)
+int32_t rtcj_ws_alive(int32_t conn)
 {
 	struct tcp_connection *con = tcpconn_get(conn, 0, 0, 0, 0);
 
@@ -188,7 +203,7 @@ int32_t rtcj_ws_send(int32_t conn, rtc_json_str_t text)
 	ws_event_info_t ws = {0};
 	sr_event_param_t evp = {0};
 
-	if(text.len > INT_MAX || !is_alive(conn))
+	if(text.len > INT_MAX || !rtcj_ws_alive(conn))
 		return -1;
 	ws.type = SREV_TCP_WS_FRAME_OUT;
 	ws.buf = (char *)text.s;
@@ -202,7 +217,7 @@ void rtcj_ws_close(int32_t conn, int32_t status, rtc_json_str_t reason)
 {
 	fparam_t p_status = {0}, p_reason = {0}, p_conn = {0};
 
-	if(!is_alive(conn))
+	if(!rtcj_ws_alive(conn))
 		return;
 	p_status.type = FPARAM_INT;
 	p_status.v.i = status;

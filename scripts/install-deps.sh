@@ -4,8 +4,8 @@
 #   build     compiler, Rust, what the headers of Kamailio need
 #   kamailio  Kamailio and its modules
 #   client    Node and the client's packages
-#   test      SIPp, rtpengine, Chromium, Firefox, the tests' packages
-#   api       coturn, PostgreSQL, and the tests' packages from PyPI in a folder of their own
+#   test      Kamailio's modules for other databases, SIPp, rtpengine, Chromium, Firefox, the tests' packages
+#   api       coturn, PostgreSQL, MariaDB, and the tests' packages from PyPI in a folder of their own
 #   demo      what `make demo` runs
 #   asterisk  Asterisk 22 in a folder of its own (scripts/asterisk.sh)
 #   fuzz      what libFuzzer is built with (cargo-fuzz itself: packaging/cargo-tool.sh)
@@ -22,8 +22,8 @@ declare -A packages=(
 	[build]="gcc make libc6-dev libclang-dev dpkg-dev openssl ca-certificates"
 	[kamailio]="kamailio kamailio-websocket-modules kamailio-tls-modules kamailio-sqlite-modules kamailio-extra-modules kamailio-utils-modules netbase sqlite3 openssl"
 	[client]="ca-certificates"
-	[test]="sip-tester rtpengine-daemon chromium firefox-esr iproute2 util-linux procps iptables"
-	[api]="coturn postgresql kamailio-postgres-modules python3 python3-venv"
+	[test]="kamailio-postgres-modules kamailio-mysql-modules sip-tester rtpengine-daemon chromium firefox-esr iproute2 util-linux procps iptables"
+	[api]="coturn postgresql mariadb-server-core mariadb-client-core python3 python3-venv"
 	[demo]="iproute2 procps"
 	[asterisk]="debootstrap iproute2"
 	[fuzz]="g++"

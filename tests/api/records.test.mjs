@@ -12,6 +12,7 @@ import { onExit, sleep, until } from '../common/cleanup.mjs';
 import { ask } from '../common/http.mjs';
 import { agents, startKamailio } from '../common/kamailio.mjs';
 import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
+import { farSdp } from '../sip/peer.mjs';
 import { Bench, callIn, callOut, endCall, hopByNumber, tm, to } from '../sip/support.mjs';
 
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-records-'));
@@ -127,13 +128,126 @@ describe('records in SQLite', () => {
     await refused(leg, 487);
   };
 
-  // each: what is in the row, and how it comes to that; gives the callId
+  /** REFER of the far side; the browser makes its offer. The INVITE that goes out. */
+  const referred = async ({ a, far }, { callId, leg }, number) => {
+    assert.equal((await leg.request('REFER', { headers: [`Refer-To: <sip:${number}@127.0.0.1>`] })).status, 202);
+    far.reply(await leg.incoming('NOTIFY'), 200);
+    await a.waitFor('callUpdated', (p) => p.callId === callId && p.answerNeeded);
+    await a.expect('answer', { callId, sdp: fakeOffer() }, 'ack');
+    return far.waitFor((m) => m.method === 'INVITE' && m.uri.startsWith(`sip:${number}@`), 5000, `INVITE of ${number}`);
+  };
+
+  // each: what is in the row, and how it comes to that; gives the callId. A second callId is that of another call with a row of its own
   const ways = {
-    'the browser transfers it': [{ direction: 'out', reason: 'transferred', answered: 1 }, async ({ a, far }) => {
+    'the browser transfers it, at the third try': [{ direction: 'out', reason: 'transferred', answered: 1, transferred_to: '1006',
+      transfers: [['blind', '1004', 'failed', 603], ['blind', '1005', 'failed', 486], ['blind', '1006', 'completed', null]] }, async ({ a, far }) => {
       const { callId, leg } = await callOut(a, far);
-      a.send('transfer', { callId, to: '1004' });
+      let id = a.send('transfer', { callId, to: '1004' });
+      far.reply(await leg.incoming('REFER'), 603);
+      await a.waitFor('error', (p, m) => m.id === id);
+      id = a.send('transfer', { callId, to: '1005' });
+      far.reply(await leg.incoming('REFER'), 202);
+      await a.waitFor('ack', (p, m) => m.id === id);
+      await leg.notify('486 Busy Here', { over: true });
+      await a.waitFor('transferProgress', (p) => p.state === 'failed');
+      a.send('transfer', { callId, to: '1006' });
       far.reply(await leg.incoming('REFER'), 202);
       await leg.notify('200 OK', { over: true });
+      await byed(far);
+      return callId;
+    }],
+    'the browser hangs up before it knows what came of its transfer': [{ reason: 'normal_clearing', transferred_to: '', transfers: [['blind', '1004', 'unknown', null]] }, async ({ a, far }) => {
+      const { callId, leg } = await callOut(a, far);
+      const id = a.send('transfer', { callId, to: '1004' });
+      far.reply(await leg.incoming('REFER'), 202);
+      await a.waitFor('ack', (p, m) => m.id === id);
+      await endCall(a, { callId, peer: far, leg });
+      return callId;
+    }],
+    'the browser joins it with another call': [{ direction: 'out', reason: 'transferred', answered: 1, transferred_to: 'far', transfers: [['attended', 'far', 'completed', null]] }, async ({ a, far, dn }) => {
+      const one = await callOut(a, far);
+      const other = await bench.peer();
+      const two = await callIn(kamailio, a, other, dn);
+      a.send('transfer', { callId: one.callId, withCallId: two.callId });
+      far.reply(await one.leg.incoming('REFER'), 202);
+      await one.leg.notify('200 OK', { over: true });
+      await Promise.all([byed(far), byed(other)]);
+      return [one.callId, two.callId, { direction: 'in', caller: 'far', callee: dn, reason: 'transferred', transferred_to: to(far), transfers: [['attended', to(far), 'completed', null]] }];
+    }],
+    'the far side sends it elsewhere': [{ direction: 'out', reason: 'normal_clearing', answered: 1, transferred_to: '1005', transfers: [['refer', '1004', 'failed', 486], ['refer', '1005', 'completed', null]] }, async ({ a, far }) => {
+      const call = await callOut(a, far);
+      far.reply(await referred({ a, far }, call, '1004'), 486);
+      far.reply(await call.leg.incoming('NOTIFY'), 200);
+      await a.waitFor('callUpdated', (p) => p.answerNeeded === false);
+      const invite = await referred({ a, far }, call, '1005');
+      far.reply(invite, 200, { tag: 'new', body: farSdp({ setup: 'active' }) });
+      far.reply(await call.leg.incoming('NOTIFY'), 200);
+      await a.waitFor('callUpdated', (p) => p.remote);
+      await byed(far);
+      await endCall(a, { callId: call.callId, peer: far, leg: far.legOf(invite, 'new') });
+      return call.callId;
+    }],
+    'the far side sends it elsewhere and goes, and nobody is there': [{ direction: 'out', reason: 'normal_clearing', transferred_to: '', transfers: [['refer', '1004', 'failed', 486]] }, async ({ a, far }) => {
+      const call = await callOut(a, far);
+      const invite = await referred({ a, far }, call, '1004');
+      assert.equal((await call.leg.bye()).status, 200);
+      far.reply(invite, 486);
+      await a.waitFor('callEnded');
+      return call.callId;
+    }],
+    'another takes the place of the far side': [{ direction: 'out', reason: 'normal_clearing', answered: 1, transferred_to: '1009', transfers: [['replaces', '1009', 'completed', null]] }, async ({ a, far, dn }) => {
+      const { callId, leg } = await callOut(a, far);
+      const taker = far.leg(dn, { local: `<sip:1009@127.0.0.1:${far.port}>` });
+      taker.invite({ headers: ['Require: replaces', `Replaces: ${leg.callId};to-tag=${leg.remoteTag};from-tag=${leg.localTag}`] });
+      await a.waitFor('callUpdated', (p) => p.answerNeeded);
+      await a.expect('answer', { callId, sdp: fakeAnswer() }, 'ack');
+      taker.ack(await taker.answer());
+      await byed(far);
+      await endCall(a, { callId, peer: far, leg: taker });
+      return callId;
+    }],
+    'a conference': [{ direction: 'out', reason: 'normal_clearing', transferred_to: 'room', transfers: [['conference', 'room', 'completed', null]] }, async ({ a, far }) => {
+      const one = await callOut(a, far);
+      const other = await bench.peer();
+      const two = await callOut(a, other);
+      await a.expect('conference', { callIds: [one.callId, two.callId], room: 'room' }, 'ack');
+      await a.waitFor('callUpdated', (p) => p.answerNeeded);
+      await a.expect('answer', { callId: one.callId, sdp: fakeOffer() }, 'ack');
+      const invite = await far.waitFor((m) => m.method === 'INVITE' && m.uri.startsWith('sip:room@'), 5000, 'INVITE of the room');
+      far.reply(invite, 200, { tag: 'room', body: farSdp({ setup: 'active' }) });
+      for (const { peer, leg } of [one, two]) {
+        peer.reply(await leg.incoming('REFER'), 202, { headers: ['Refer-Sub: false'] });
+        await byed(peer);
+      }
+      await a.waitFor('conferenceUpdated', (p) => p.state === 'active');
+      await endCall(a, { callId: one.callId, peer: far, leg: far.legOf(invite, 'room') });
+      return [one.callId, two.callId, { reason: 'transferred', transferred_to: 'room', transfers: [['conference', 'room', 'completed', null]] }];
+    }],
+    'ended by the operator': [{ direction: 'out', reason: 'normal_clearing', answered: 1 }, async ({ a, far }) => {
+      const { callId } = await callOut(a, far);
+      await kamailio.rpc('rtc_json.hangup', `s:${callId}`);
+      await byed(far);
+      return callId;
+    }],
+    'the far side knows nothing of it any more': [{ direction: 'out', reason: 'network_error', code: 481, answered: 1 }, async ({ a, far }) => {
+      const { callId, leg } = await callOut(a, far);
+      a.send('dtmf', { callId, digit: '1' });
+      far.reply(await leg.incoming('INFO'), 481);
+      await a.waitFor('callEnded');
+      return callId;
+    }],
+    'the far side does not answer a change': [{ direction: 'out', reason: 'network_error', code: 408, answered: 1 }, async ({ a, far }) => {
+      const { callId, leg } = await callOut(a, far);
+      a.send('hold', { callId, hold: true });
+      await leg.incoming('INVITE');
+      await a.waitFor('callEnded', undefined, 8000);
+      await byed(far);
+      return callId;
+    }],
+    'the far side answers a change with nonsense': [{ direction: 'out', reason: 'media_error', code: 488, answered: 1 }, async ({ a, far }) => {
+      const { callId, leg } = await callOut(a, far);
+      a.send('hold', { callId, hold: true });
+      far.reply(await leg.incoming('INVITE'), 200, { body: 'v=0\r\nno description\r\n' });
       await byed(far);
       return callId;
     }],
@@ -217,7 +331,9 @@ describe('records in SQLite', () => {
   /** Does the row of the call say this? */
   const assertRow = (what, callId, fields) => {
     const row = rowOf(callId);
-    assert.deepEqual(Object.fromEntries(Object.keys(fields).map((name) => [name, row[name]])), fields, `${what}: ${JSON.stringify(row)}`);
+    const all = { transferred_to: '', transfers: [], ...fields };
+    const found = { ...row, transfers: JSON.parse(row.transfers || '[]').map((t) => [t.kind, t.to, t.result, t.code]) };
+    assert.deepEqual(Object.fromEntries(Object.keys(all).map((name) => [name, found[name]])), all, `${what}: ${JSON.stringify(row)}`);
   };
 
   test('a row for each end that is not of the two sides alone', async () => {
@@ -229,15 +345,38 @@ describe('records in SQLite', () => {
       made.push(...await Promise.all(left.splice(0, agents.length).map(async ([what, [fields, run]], i) => {
         const dn = agents[i];
         try {
-          return { what, fields, dn, callId: await run({ dn, a: await bench.agent(dn), far: await bench.peer() }) };
+          const [callId, ...second] = [await run({ dn, a: await bench.agent(dn), far: await bench.peer() })].flat();
+          const rest = second.length ? [{ what: `${what}: the other call`, callId: second[0], fields: second[1], dn }] : [];
+          return [{ what, fields, dn, callId }, ...rest];
         } catch (error) { throw new Error(`${what}: ${error.message}`, { cause: error }); }
-      })));
+      })).then((all) => all.flat()));
       // the next ones are alone with their numbers
       await bench.finish();
     }
     await written(made.map(({ callId }) => callId));
     for (const { what, fields, callId, dn } of made) assertRow(what, callId, { dn, ...fields });
     assert.equal(rows().length, before + made.length);
+  });
+
+  test('while the server empties itself: no row for what does not begin, one for what goes on, also when it ends the server', async () => {
+    bench.expectLog(/receive_fd\(\): EOF on/);
+    const before = rows().length;
+    const a = await bench.agent('5001');
+    const far = await bench.peer();
+    const call = await callOut(a, far);
+    await kamailio.rpc('rtc_json.drain', 'stop');
+    await a.waitFor('notice');
+    assert.equal((await a.request('call', { to: to(far), sdp: fakeOffer() })).payload.code, 503);
+    const leg = far.leg('5001');
+    leg.invite({});
+    await refused(leg, 503);
+    await endCall(a, call);
+    await a.expect('unregister', {}, 'unregistered');
+    await until(() => !kamailio.pid && kamailio.pids.length === 0, { ms: 15_000, what: 'Kamailio ends by itself' });
+    await kamailio.restart();
+    await written([call.callId]);
+    assertRow('in an emptying server', call.callId, { direction: 'out', reason: 'normal_clearing', answered: 1 });
+    assert.equal(rows().length, before + 1);
   });
 
   test('a restart: what rang ends with it, what was answered goes on', async () => {

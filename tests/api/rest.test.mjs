@@ -252,7 +252,7 @@ describe('calls', () => {
     const { started, ringAfter, ...rest } = json.calls[0];
     assert.deepEqual(rest, {
       callId: busy.callId, sipCallId: invite.callId, dn: '5008', direction: 'out', from: '5008', to: to(far), answered: false, duration: 0,
-      reason: 'user_busy', code: 486, cause: json.calls[0].cause, answerAfter: null, recorded: false,
+      reason: 'user_busy', code: 486, cause: json.calls[0].cause, answerAfter: null, recorded: false, transferredTo: null, transfers: [],
     });
     assert.ok(ringAfter > 0 && ringAfter < 5000 && Math.abs(Date.parse(started) - Date.now()) < 20_000);
     assert.deepEqual([json.calls[1].answered, json.calls[1].reason, json.calls[1].answerAfter >= 0], [true, 'normal_clearing', true]);
@@ -480,4 +480,51 @@ test('what cannot be used ends the start', async () => {
     const error = await startKamailio({ params }).then(async (own) => { await own.stop(); return undefined; }, (e) => e);
     assert.match(error?.message ?? 'it started', reason);
   }
+});
+
+describe('calls to somebody who is away', () => {
+  /** @type {import('../common/kamailio.mjs').Kamailio} */
+  let own;
+  /** @type {Bench} */
+  let ownBench;
+  before(async () => {
+    own = await startKamailio({
+      cfg: hopByNumber(), cfgExtra: tm({ fr_timer: 1500, wt_timer: 200 }),
+      params: { jwt_keys: keyFile, jwt_issuer: 'https://id.example', jwt_audience: 'rtc_json', away_reply: 480 },
+    });
+    ownBench = new Bench(own);
+  });
+  after(async () => { await own?.stop(); });
+  afterEach(() => ownBench.finish());
+  const set = async (status) => assert.equal((await ask(own.wsPort, 'PATCH', '/api/dn/5001', { token: all, body: { status } })).status, 200);
+
+  test('get away_reply and no browser rings; who takes the place of a call that is up is let in, and all else goes on', async () => {
+    const a = await ownBench.agent('5001');
+    const far = await ownBench.peer();
+    const before = await callIn(own, a, far, '5001');
+    await set('away');
+    const leg = far.leg('5001');
+    leg.invite({});
+    const refused = await leg.answer();
+    leg.ack(refused);
+    assert.equal(refused.status, 480);
+    assert.equal(await own.stat('calls_away'), 1);
+    // a change within the call, and another far side in the place of its own
+    assert.equal((await before.leg.request('UPDATE')).status, 200);
+    const taker = far.leg('5001');
+    taker.invite({ headers: ['Require: replaces', `Replaces: ${before.leg.callId};to-tag=${before.leg.remoteTag};from-tag=${before.leg.localTag}`] });
+    await a.waitFor('callUpdated', (p) => p.answerNeeded);
+    await a.expect('answer', { callId: before.callId, sdp: fakeAnswer() }, 'ack');
+    const ok = await taker.answer();
+    assert.equal(ok.status, 200);
+    taker.ack(ok);
+    far.reply(await before.leg.incoming('BYE'), 200);
+    await endCall(a, { callId: before.callId, peer: far, leg: taker });
+    // he may call himself
+    await endCall(a, await callOut(a, far));
+    assert.equal(a.received.filter((m) => m.type === 'incomingCall').length, 1);
+    await set('available');
+    await endCall(a, await callIn(own, a, far, '5001'));
+    assert.equal(await own.stat('calls_away'), 1);
+  });
 });

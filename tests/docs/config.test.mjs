@@ -11,7 +11,7 @@ const values = {
   DIRECTORY_URL: '"sqlite:///etc/kamailio/kamailio.sqlite"', RECORDS_URL: '"sqlite:///etc/kamailio/kamailio.sqlite"', API_ORIGINS: '"https://desk.example.org"', GENESYS_URI: '"sip:genesys.example.org"',
 };
 /** Switches that make sense with another one only. */
-const needs = { WITHOUT_TLS: ['WITH_PLAIN_WS'], TURN_URIS: ['TURN_SECRET="file:/etc/kamailio/turn-secret"'] };
+const needs = { WITHOUT_TLS: ['WITH_PLAIN_WS'], WITH_POSTGRES: ['WITH_LOCAL'], WITH_MYSQL: ['WITH_LOCAL'], TURN_URIS: ['TURN_SECRET="file:/etc/kamailio/turn-secret"'] };
 
 const switches = [...new Set([...example.matchAll(/^#!ifn?def (\w+)/gm)].map((match) => match[1]))].filter((name) => !byKamailio.test(name));
 const define = (name) => [...(needs[name] ?? []), name.startsWith('WITH') ? name : `${name}=${values[name] ?? '"x"'}`];
@@ -25,6 +25,17 @@ for (const name of switches) {
   test(`with ${name}`, () => checkConfig(example, define(name)));
   test(`with ${name} and local agents`, () => checkConfig(example, [...new Set(['WITH_LOCAL', ...define(name)])]));
 }
+
+test('each database has its module, whoever wants one', () => {
+  for (const url of ['DIRECTORY_URL', 'RECORDS_URL']) {
+    for (const [kind, module] of [[[], 'db_sqlite'], [['WITH_POSTGRES'], 'db_postgres'], [['WITH_MYSQL'], 'db_mysql']]) {
+      const without = example.replace(`loadmodule "${module}.so"`, `loadmodule "no_${module}.so"`);
+      assert.notEqual(without, example);
+      checkConfig(example, [...kind, ...define(url)]);
+      assert.throws(() => checkConfig(without, [...kind, ...define(url)]), /kamailio -c/, `${url} ${kind}`);
+    }
+  }
+});
 
 test('with all of them', () => checkConfig(example, [...new Set(switches.flatMap(define))]));
 

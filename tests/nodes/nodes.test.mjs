@@ -1,10 +1,12 @@
 /** Two real Kamailios that know each other by dmq: replicas, takeover with a call, SIP at the wrong node, a restart. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import crypto from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { claims, newSecret, sign } from '../../scripts/token.mjs';
 import { onExit, until } from '../common/cleanup.mjs';
 import { ask } from '../common/http.mjs';
@@ -18,7 +20,13 @@ onExit(() => fs.rmSync(dir, { recursive: true, force: true }));
 const keyFile = path.join(dir, 'keys.json');
 const jwk = newSecret('hs');
 fs.writeFileSync(keyFile, JSON.stringify({ keys: [jwk] }), { mode: 0o600 });
-const token = sign(claims('desk', { more: { scope: 'agents:read:all genesys:read' } }), crypto.createSecretKey(Buffer.from(jwk.k, 'base64url')), { kid: 'hs' });
+// the records of all nodes go into one table, as they would in a database of their own
+const database = path.join(dir, 'records.sqlite');
+const sql = (text) => execFileSync('sqlite3', ['-bail', '-json', database], { input: `.timeout 2000\n${text}`, encoding: 'utf8' }).trim();
+sql(fs.readFileSync(fileURLToPath(new URL('../../kamailio-module/rtc_json-create.sql', import.meta.url)), 'utf8'));
+const recorded = (callId) => JSON.parse(sql(`SELECT * FROM rtc_json_calls WHERE call_id = '${callId}';`) || '[]');
+
+const token = sign(claims('desk', { more: { scope: 'agents:read:all agents:write:all genesys:read' } }), crypto.createSecretKey(Buffer.from(jwk.k, 'base64url')), { kid: 'hs' });
 
 let nodes = [];
 let peer;
@@ -46,7 +54,7 @@ async function answered(client) {
 describe('two nodes', () => {
   before(async () => {
     peer = await openPeer(0);
-    nodes = await startNodes(2, peer.uri, { more: { jwt_keys: keyFile } });
+    nodes = await startNodes(2, peer.uri, { more: { jwt_keys: keyFile, records_url: `sqlite://${database}` } });
     peer.server = nodes[0].nodePort;
   });
   after(async () => {
@@ -72,10 +80,16 @@ describe('two nodes', () => {
       const { agents } = await get(node, '/api/dn');
       assert.deepEqual(agents.map(({ dn, status }) => [dn, status]), [['5004', 'available'], ['5005', 'available']]);
     }
+    // what a node knows of its agent by itself (the directory, that he is away) is not in the way of what it tells of him
+    assert.equal((await ask(nodes[0].wsPort, 'PATCH', '/api/dn/5004', { token, body: { status: 'away', skills: ['polish'] } })).status, 200);
     const { callId } = await answered(first);
     for (const node of nodes) await until(async () => (await get(node, '/api/dn/5004')).status === 'busy', { ms: 15_000, what: 'he is busy' });
     await first.expect('hangup', { callId, reason: 'user_hangup' }, 'callEnded');
     peer.reply(await peer.request('BYE'), 200);
+    await until(async () => (await get(nodes[1], '/api/dn/5004')).status !== 'busy', { ms: 15_000, what: 'he is not busy any more' });
+    const { status, skills } = await get(nodes[0], '/api/dn/5004');
+    assert.deepEqual([status, skills], ['away', ['polish']]);
+    await ask(nodes[0].wsPort, 'PATCH', '/api/dn/5004', { token, body: { status: 'available' } });
     await first.expect('unregister', {}, 'unregistered');
     await second.expect('unregister', {}, 'unregistered');
     for (const node of nodes) await until(async () => (await get(node, '/api/genesys/status')).registeredAgents === 0, { ms: 15_000, what: 'nobody is left' });
@@ -83,6 +97,7 @@ describe('two nodes', () => {
 
   test('a browser that comes to the other node goes on with its call there', async () => {
     const [a, b] = nodes;
+    const before = await a.stat('call_records');
     const client = await agent(nodes[0], '5001');
     const { callId, invite } = await answered(client);
     await replicas(b, 1, 1);
@@ -110,6 +125,11 @@ describe('two nodes', () => {
     peer.reply(await peer.request('BYE'), 200);
     assert.equal((await over).type, 'callEnded');
     assert.equal(peer.received((m) => m.method === 'BYE').length, 1, 'one BYE, not one of each node');
+    // one record, too, of the node where it ended, with all that it was since it began at the other
+    await until(() => recorded(callId).length === 1, { ms: 8000, what: 'a row' });
+    const [row] = recorded(callId);
+    assert.deepEqual([row.dn, row.direction, row.callee, row.reason, row.answered, row.sip_call_id], ['5001', 'out', '1003', 'normal_clearing', 1, invite.callId]);
+    assert.equal(await a.stat('call_records'), before);
     await again.request('unregister');
     await replicas(a, 0);
   });

@@ -1,6 +1,7 @@
-/** Limits against abuse: guessing of passwords, calls that come too fast. */
+/** Limits against abuse: guessing of passwords, calls that come too fast, WebSockets of one address. */
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
+import net from 'node:net';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { sleep, until } from '../common/cleanup.mjs';
 import { connect } from '../common/client.mjs';
@@ -162,5 +163,83 @@ describe('calls that come too fast', () => {
     assert.equal(await place(b), 486);
     await sleep(1000 * refused.payload.retryAfter);
     assert.equal(await place(a), 486);
+  });
+});
+
+describe('WebSockets of one address', () => {
+  const limit = 5;
+  /** What is to be closed at the end. @type {Set<import('../common/client.mjs').Client>} */
+  const open = new Set();
+  before(async () => {
+    kamailio = await startKamailio({ params: { max_sockets_address: limit } });
+    bench = new Bench(kamailio);
+  });
+  after(async () => { await kamailio?.stop(); });
+  afterEach(async () => {
+    for (const client of open) client.terminate();
+    open.clear();
+    await bench.finish();
+  });
+  /** One more of that address: the client, or the status of the refusal. */
+  const more = (address) => at(address).then((client) => { open.add(client); return client; }, (error) => Number(/\b(\d{3})\b/.exec(error.message)?.[1] ?? assert.fail(error.message)));
+  const refusedOf = async (address) => { const got = await more(address); assert.equal(got, 429); };
+  const takenOf = async (address) => { const got = await more(address); assert.notEqual(typeof got, 'number', String(got)); return got; };
+
+  test('one more than allowed is refused, and another address is not; a place is free again when one goes, however it goes', async () => {
+    const all = [];
+    for (let i = 0; i < limit; i += 1) all.push(await takenOf('127.0.0.2'));
+    const before = await kamailio.stat('sockets_limited');
+    await refusedOf('127.0.0.2');
+    await refusedOf('127.0.0.2');
+    assert.equal(await kamailio.stat('sockets_limited'), before + 2);
+    assert.match(kamailio.log(), /too many WebSockets of 127\.0\.0\.2/);
+    const other = await takenOf('127.0.0.3');
+    await other.register('5001');
+    for (const go of [(c) => c.close(), (c) => c.terminate(), (c) => c.rst()]) {
+      const client = all.pop();
+      await go(client);
+      open.delete(client);
+      // (Kamailio may take a moment to see it)
+      const again = await until(async () => { const got = await more('127.0.0.2'); return typeof got !== 'number' && got; }, { ms: 15_000, every: 200, what: 'a place' });
+      await again.expect('ping', {}, 'pong').catch(() => {});
+      all.unshift(again);
+      await refusedOf('127.0.0.2');
+    }
+    await other.expect('unregister', {}, 'unregistered');
+  });
+
+  test('many at once, with several workers: exactly as many as are allowed', async () => {
+    const got = await Promise.all(Array.from({ length: 4 * limit }, () => more('127.0.0.4')));
+    assert.equal(got.filter((one) => typeof one !== 'number').length, limit);
+    assert.ok(got.every((one) => typeof one !== 'number' || one === 429), String(got));
+  });
+
+  test('handshakes that fail take no place for long, and nothing is left in the arena', async () => {
+    const records = () => kamailio.stat('arena_records');
+    await until(async () => await records() === 0, { ms: 20_000, every: 500, what: 'an empty arena' });
+    // no Sec-WebSocket-Key: the websocket module refuses it, and tells of no end
+    const fail = () => new Promise((done, failed) => {
+      const socket = net.connect({ port: kamailio.wsPort, host: '127.0.0.1', localAddress: '127.0.0.5' });
+      let text = '';
+      socket.on('data', (data) => { text += data; });
+      socket.on('close', () => done(Number(/^HTTP\/1\.1 (\d+)/.exec(text)?.[1])));
+      socket.on('error', failed);
+      socket.write('GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n');
+    });
+    bench.expectLog(/WebSocket|ws_/i);
+    for (let i = 0; i < 4 * limit; i += 1) assert.equal(await fail(), 400, `number ${i}`);
+    for (let i = 0; i < limit; i += 1) await takenOf('127.0.0.5');
+    await refusedOf('127.0.0.5');
+    for (const client of open) client.terminate();
+    await until(async () => await records() === 0, { ms: 90_000, every: 500, what: 'nothing is kept of an address without sockets' });
+  });
+
+  test('after a restart an address begins anew', async () => {
+    bench.expectLog(/receive_fd\(\): EOF on|contains old pid/);
+    for (let i = 0; i < limit; i += 1) await takenOf('127.0.0.6');
+    await kamailio.kill9();
+    await kamailio.start();
+    for (let i = 0; i < limit; i += 1) await takenOf('127.0.0.6');
+    await refusedOf('127.0.0.6');
   });
 });

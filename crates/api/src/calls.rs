@@ -70,7 +70,40 @@ pub struct PastCall {
     pub answer_after: u64,
     /// Was it recorded, at least in part?
     pub recorded: bool,
+    /// How it was sent, or led, to other far sides, oldest first.
+    pub transfers: Vec<PastTransfer>,
 }
+
+/// How a call that is over came to another far side.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastTransfer {
+    /// `blind`, `attended`, `refer`, `replaces` or `conference`.
+    pub kind: String,
+    /// Number of the new far side, or name of the room.
+    pub to: String,
+    /// Milliseconds from the beginning of the call.
+    pub after: u64,
+    /// `completed`, `failed` or `unknown`.
+    pub result: String,
+    /// SIP status of the failure; 0 for none.
+    pub code: u16,
+    /// SIP Call-ID of the dialog in which it began.
+    pub sip_call_id: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownTransfer<'c> {
+    kind: &'c str,
+    to: &'c str,
+    after: u64,
+    result: &'c str,
+    code: Option<u16>,
+    sip_call_id: &'c str,
+}
+
+/// Bytes that a column has for all transfers of a call.
+const TRANSFERS_LEN: usize = 4096;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -90,6 +123,8 @@ struct Shown<'c> {
     ring_after: Option<u64>,
     answer_after: Option<u64>,
     recorded: bool,
+    transferred_to: Option<&'c str>,
+    transfers: Vec<ShownTransfer<'c>>,
 }
 
 impl PastCall {
@@ -121,9 +156,47 @@ impl PastCall {
             ring_after: some(self.ring_after),
             answer_after: some(self.answer_after).or(self.answered.then_some(0)),
             recorded: self.recorded,
+            transferred_to: self.transferred_to(),
+            transfers: self.transfers.iter().map(ShownTransfer::of).collect(),
         };
-        serde_json::to_string(&shown).unwrap_or_else(|_| unreachable!("texts and numbers"))
+        to_json(&shown)
     }
+
+    /// Where the last transfer that came to a good end has led to.
+    pub fn transferred_to(&self) -> Option<&str> {
+        let done = |t: &&PastTransfer| t.result == "completed";
+        self.transfers.iter().rfind(done).map(|t| t.to.as_str())
+    }
+
+    /// The transfers as a JSON array, for a column of a table: empty for none; without the oldest where it would be too long.
+    pub fn transfers_json(&self) -> String {
+        let mut shown: Vec<_> = self.transfers.iter().map(ShownTransfer::of).collect();
+        while !shown.is_empty() {
+            let text = to_json(&shown);
+            if text.len() <= TRANSFERS_LEN {
+                return text;
+            }
+            shown.remove(0);
+        }
+        String::new()
+    }
+}
+
+impl<'c> ShownTransfer<'c> {
+    fn of(t: &'c PastTransfer) -> Self {
+        ShownTransfer {
+            kind: &t.kind,
+            to: &t.to,
+            after: t.after,
+            result: &t.result,
+            code: Some(t.code).filter(|code| *code != 0),
+            sip_call_id: &t.sip_call_id,
+        }
+    }
+}
+
+fn to_json(shown: &impl Serialize) -> String {
+    serde_json::to_string(shown).unwrap_or_else(|_| unreachable!("texts and numbers"))
 }
 
 fn time<S: Serializer>(unix_ms: &u64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -184,5 +257,42 @@ mod tests {
         assert_eq!(value["code"], 200);
         assert!(value["cause"].is_null());
         assert_eq!(value["answerAfter"], 0);
+        assert!(value["transferredTo"].is_null());
+        assert_eq!(value["transfers"], serde_json::json!([]));
+    }
+
+    #[test]
+    fn transfers() {
+        let transfer = |to: &str, result: &str, code| PastTransfer {
+            kind: "blind".to_owned(),
+            to: to.to_owned(),
+            after: 7,
+            result: result.to_owned(),
+            code,
+            sip_call_id: "s".to_owned(),
+        };
+        let mut call = PastCall::default();
+        assert_eq!(call.transfers_json(), "");
+        call.transfers = vec![
+            transfer("1", "completed", 0),
+            transfer("2", "completed", 0),
+            transfer("3", "failed", 486),
+        ];
+        assert_eq!(call.transferred_to(), Some("2"));
+        let value: serde_json::Value = serde_json::from_str(&call.json()).unwrap();
+        assert_eq!(value["transferredTo"], "2");
+        assert_eq!(
+            value["transfers"][2],
+            serde_json::json!({ "kind": "blind", "to": "3", "after": 7, "result": "failed", "code": 486, "sipCallId": "s" })
+        );
+        assert!(value["transfers"][0]["code"].is_null());
+        let column: serde_json::Value = serde_json::from_str(&call.transfers_json()).unwrap();
+        assert_eq!(column, value["transfers"]);
+        // what does not fit a column goes, the oldest first
+        call.transfers = vec![transfer(&"\\".repeat(1500), "failed", 486); 8];
+        call.transfers.push(transfer("4", "completed", 0));
+        let column: serde_json::Value = serde_json::from_str(&call.transfers_json()).unwrap();
+        assert_eq!(column.as_array().unwrap().len(), 2);
+        assert_eq!(column[1]["to"], "4");
     }
 }

@@ -48,8 +48,9 @@ impl Switch for World {
         Some(agent()).filter(|agent| agent.dn == dn)
     }
 
-    fn agents(&self) -> Vec<AgentView> {
-        vec![agent()]
+    fn agents(&self) -> Vec<String> {
+        // twice, and one that has gone meanwhile
+        ["5001", "gone", "5001"].map(str::to_owned).to_vec()
     }
 
     fn change(&self, dn: &str, change: &Change) -> Result<Option<AgentView>, NotChanged> {
@@ -120,6 +121,20 @@ fn a_server_that_takes_no_calls_says_so() {
     assert!(head.contains("Retry-After: 60"), "{head}");
     let (status, _, body) = ask(&FINE, "PATCH /api/dn/5001", "5001", r#"{"skills":["a"]}"#);
     assert_eq!((status, body["skills"][0].as_str()), (200, Some("a")));
+}
+
+#[test]
+fn each_agent_stands_in_the_list_once() {
+    let token = "5001/agents:read:all";
+    let (status, _, body) = ask(&FINE, "GET /api/dn", token, "");
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(body["agents"].as_array().unwrap().len(), 1);
+    assert_eq!(body["agents"][0]["dn"], "5001");
+    assert!(body["next"].is_null());
+    for query in ["after=5001", "skill=x", "status=busy"] {
+        let (_, _, body) = ask(&FINE, &format!("GET /api/dn?{query}"), token, "");
+        assert_eq!(body["agents"].as_array().unwrap().len(), 0, "{query}");
+    }
 }
 
 #[test]

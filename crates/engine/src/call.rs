@@ -4,7 +4,7 @@ use rtc_json_protocol::{CallSnapshot, EndReason, ServerMessage, Timings};
 use rtc_json_sip::Dialog;
 
 use crate::io::{Counter, Handle, Output, SipRequest};
-use crate::model::{Call, InDialog, Owed, ServerTx, State};
+use crate::model::{Call, InDialog, Owed, ServerTx, State, TransferResult};
 use crate::step::{Failure, Step};
 
 /// 64*T1 (RFC 3261, section 17.1.1.2): how long a 200 waits for its ACK.
@@ -133,6 +133,11 @@ impl Step<'_> {
         self.drop_wants(call);
         self.drop_controls(call);
         self.drop_transfer(call);
+        let c = &mut self.agent.calls[call];
+        if c.moving.is_some() {
+            // nobody will reach the new far side any more
+            c.note_transfer_end(TransferResult::Failed, 487);
+        }
         let c = &self.agent.calls[call];
         let answered = c.answered_at != 0;
         let message = self.ended_message(c, &end);

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use rtc_json_protocol::{EndReason, Request};
 use rtc_json_sip::Message;
 
-use crate::model::{Direction, ServerTx};
+use crate::model::{Direction, PastTransfer, ServerTx};
 
 /// Something that happened to one agent.
 #[derive(Debug)]
@@ -308,6 +308,8 @@ pub struct CallRecord {
     pub answer_after: u64,
     /// Was it recorded, at least in part?
     pub recorded: bool,
+    /// How it was sent, or led, to other far sides: the latest few, oldest first.
+    pub transfers: Vec<PastTransfer>,
 }
 
 /// Counters that steps raise. The order is that of the statistics.

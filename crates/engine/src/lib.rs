@@ -44,8 +44,8 @@ pub use io::{
 pub use limits::{Failures, Rate};
 pub use model::{
     Agent, Call, Conference, Digits, Direction, FarOffer, InDialog, Leg, Moving, Open, Outcome,
-    Owed, Pending, RecordError, Reliable, Sent, ServerTx, Session, State, Timer, Transfer,
-    Upstream, Want,
+    Owed, PastTransfer, Pending, RecordError, Reliable, Sent, ServerTx, Session, State, Timer,
+    Transfer, TransferKind, TransferResult, Upstream, Want,
 };
 pub use outbound::end_stray;
 pub use step::{step, Env};

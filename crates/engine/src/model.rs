@@ -17,6 +17,8 @@ const OUTCOMES: usize = 16;
 const REQUESTS: usize = 64;
 /// Events that a session remembers for a browser that comes back.
 const JOURNAL: usize = 16;
+/// Transfers that a call remembers for its record.
+const PAST_TRANSFERS: usize = 8;
 
 /// One DN with all that belongs to it: browsers, calls, registration.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -328,6 +330,10 @@ pub struct Call {
     pub moving: Option<Moving>,
     /// The room that this call leads to.
     pub conference: Option<Conference>,
+    /// How it was sent, or led, to other far sides, for its record: the latest few, oldest first.
+    pub transfers: VecDeque<PastTransfer>,
+    /// The far side that it began with, once there is another.
+    pub first_peer: Option<String>,
     /// The SIP side.
     pub leg: Leg,
     /// When it began.
@@ -555,6 +561,73 @@ pub struct Transfer {
     pub deadline: u64,
 }
 
+/// How a call came to another far side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TransferKind {
+    /// The browser sent the far side to a number.
+    Blind,
+    /// The browser joined the far sides of two calls.
+    Attended,
+    /// The far side sent this side to another (REFER).
+    Refer,
+    /// Another took the far side's place (INVITE with Replaces).
+    Replaces,
+    /// Into a room.
+    Conference,
+}
+
+impl TransferKind {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TransferKind::Blind => "blind",
+            TransferKind::Attended => "attended",
+            TransferKind::Refer => "refer",
+            TransferKind::Replaces => "replaces",
+            TransferKind::Conference => "conference",
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TransferResult {
+    /// Nothing yet; in a record: nobody ever said.
+    Open,
+    /// It is there.
+    Completed,
+    /// It is not.
+    Failed,
+}
+
+impl TransferResult {
+    /// The word for it, in a record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TransferResult::Open => "unknown",
+            TransferResult::Completed => "completed",
+            TransferResult::Failed => "failed",
+        }
+    }
+}
+
+/// A transfer, for the record of its call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastTransfer {
+    /// How.
+    pub kind: TransferKind,
+    /// Number of the new far side, or name of the room.
+    pub to: String,
+    /// Milliseconds from the beginning of the call.
+    pub after: u64,
+    /// What came of it.
+    pub result: TransferResult,
+    /// SIP status of the failure; 0 for none.
+    pub code: u16,
+    /// SIP Call-ID of the dialog in which it began.
+    pub sip_call_id: String,
+}
+
 /// A call gets another far side: the browser is asked for a new offer, or to answer the one of the new far side.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Moving {
@@ -715,6 +788,8 @@ impl Call {
             transfer: None,
             moving: None,
             conference: None,
+            transfers: VecDeque::new(),
+            first_peer: None,
             leg,
             started_at: now,
             ringing_at: 0,
@@ -730,6 +805,30 @@ impl Call {
         match self.direction {
             Direction::Out => (dn, &self.peer),
             Direction::In => (&self.peer, &self.own),
+        }
+    }
+
+    /// Notes for the record that it is being sent, or led, to another far side.
+    pub fn note_transfer(&mut self, kind: TransferKind, to: &str, now: u64) {
+        if self.transfers.len() == PAST_TRANSFERS {
+            self.transfers.pop_front();
+        }
+        self.transfers.push_back(PastTransfer {
+            kind,
+            to: to.to_owned(),
+            after: now.saturating_sub(self.started_at),
+            result: TransferResult::Open,
+            code: 0,
+            sip_call_id: self.leg.dialog.call_id.clone(),
+        });
+    }
+
+    /// Notes what came of it; `code`: the SIP status of a failure, or 0.
+    pub fn note_transfer_end(&mut self, result: TransferResult, code: u16) {
+        let last = self.transfers.back_mut();
+        if let Some(last) = last.filter(|last| last.result == TransferResult::Open) {
+            last.result = result;
+            last.code = code;
         }
     }
 

@@ -14,7 +14,9 @@ use rtc_json_sip::{self as sip, Dialog, Message, NameAddr, Uri};
 
 use crate::call::{End, ACK_WAIT, SAFETY_WAIT};
 use crate::inbound::ALLOW;
-use crate::model::{Call, Direction, InDialog, Leg, Moving, ServerTx, State, Want};
+use crate::model::{
+    Call, Direction, InDialog, Leg, Moving, ServerTx, State, TransferKind, TransferResult, Want,
+};
 use crate::offer::{held, party_of, ANSWER_WAIT};
 use crate::outbound::sdp_body;
 use crate::step::{Failure, Step};
@@ -54,9 +56,14 @@ impl Step<'_> {
     }
 
     /// Begins to give a call another far side: its browser is asked.
-    pub fn move_call(&mut self, call: usize, moving: Moving) {
-        let deadline = self.now + ANSWER_WAIT;
-        self.agent.calls[call].moving = Some(Moving { deadline, ..moving });
+    pub fn move_call(&mut self, call: usize, moving: Moving, kind: TransferKind) {
+        let now = self.now;
+        let c = &mut self.agent.calls[call];
+        c.note_transfer(kind, &moving.remote.0, now);
+        c.moving = Some(Moving {
+            deadline: now + ANSWER_WAIT,
+            ..moving
+        });
         let offer = self.moving_offer(call);
         let update = self.updated(call, Some(offer).filter(|o| !o.is_empty()), Some(true));
         self.event_of_call(call, &update);
@@ -117,7 +124,7 @@ impl Step<'_> {
         if !silent {
             self.notify(call, 100, false);
         }
-        self.move_call(call, moving);
+        self.move_call(call, moving, TransferKind::Refer);
     }
 
     /// Tells the far side that referred us how far it is (RFC 3515, section 2.4.4).
@@ -265,7 +272,7 @@ impl Step<'_> {
             leg: Some(key),
             deadline: 0,
         };
-        self.move_call(call, moving);
+        self.move_call(call, moving, TransferKind::Replaces);
         true
     }
 
@@ -410,6 +417,9 @@ impl Step<'_> {
             return self.next_offer(call);
         }
         c.hold = false;
+        c.note_transfer_end(TransferResult::Completed, 0);
+        let before = std::mem::take(&mut c.peer);
+        c.first_peer.get_or_insert(before);
         c.peer = moving.remote.0;
         c.peer_name = moving.remote.1;
         self.tell_remote(call, answer);
@@ -466,6 +476,7 @@ impl Step<'_> {
             // within the dialog, then: better than nothing
             return self.next_offer(call);
         }
+        self.agent.calls[call].note_transfer_end(TransferResult::Failed, code);
         if moving.notify && !gone {
             self.notify(call, code, true);
         }

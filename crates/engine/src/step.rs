@@ -5,7 +5,7 @@ use rtc_json_protocol::{self as protocol, ServerMessage};
 
 use crate::config::Config;
 use crate::io::{CallRecord, Counter, Input, Output};
-use crate::model::{Agent, Call, Outcome};
+use crate::model::{Agent, Call, Direction, Outcome};
 
 /// Alphabet of ids and tags: 64 letters that need no escape in a SIP token or URI.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -236,7 +236,12 @@ impl Step<'_> {
 
     /// What is left of a call for its record.
     pub fn record(&self, call: &Call, end: &crate::call::End) -> CallRecord {
-        let (from, to) = call.parties(&self.agent.dn);
+        // whom it was begun with: whom it led to later is told by its transfers
+        let peer = call.first_peer.as_deref().unwrap_or(&call.peer);
+        let (from, to) = match call.direction {
+            Direction::Out => (self.agent.dn.as_str(), peer),
+            Direction::In => (peer, call.own.as_str()),
+        };
         let since = |at: u64| at.saturating_sub(call.started_at);
         CallRecord {
             id: call.id.clone(),
@@ -254,6 +259,7 @@ impl Step<'_> {
             ring_after: since(call.ringing_at),
             answer_after: since(call.answered_at),
             recorded: call.recording.is_some(),
+            transfers: call.transfers.iter().cloned().collect(),
         }
     }
 }

@@ -4,7 +4,10 @@ use rtc_json_protocol::{ConferenceState, EndReason, ServerMessage, TransferState
 use rtc_json_sip::{self as sip, Message};
 
 use crate::call::End;
-use crate::model::{Conference, InDialog, Moving, Outcome, ServerTx, State, Transfer, Want};
+use crate::model::{
+    Conference, InDialog, Moving, Outcome, ServerTx, State, Transfer, TransferKind, TransferResult,
+    Want,
+};
 use crate::step::{Failure, Step};
 
 /// How long a transfer may take until its final NOTIFY.
@@ -54,7 +57,14 @@ impl Step<'_> {
             retry_at: 0,
             deadline: self.now + TRANSFER_WAIT,
         };
-        self.agent.calls[call].transfer = Some(transfer);
+        let (kind, number) = match with {
+            Some(with) => (TransferKind::Attended, self.agent.calls[with].peer.clone()),
+            None => (TransferKind::Blind, to.unwrap_or_default().to_owned()),
+        };
+        let now = self.now;
+        let c = &mut self.agent.calls[call];
+        c.transfer = Some(transfer);
+        c.note_transfer(kind, &number, now);
         self.agent.sessions[session].set_outcome(id, Outcome::Pending);
         self.refer(call, &target);
     }
@@ -110,6 +120,7 @@ impl Step<'_> {
                 return self.transfer_failed(call, code);
             }
             c.transfer = None;
+            c.note_transfer_end(TransferResult::Failed, code);
             if let (Some(owner), Some(request)) = (self.owner(call), request) {
                 let phrase = sip::reason_phrase(code);
                 let details = "the far side does not take the transfer";
@@ -200,11 +211,13 @@ impl Step<'_> {
         let Some(transfer) = self.agent.calls[call].transfer.take() else {
             return;
         };
+        self.agent.calls[call].note_transfer_end(TransferResult::Completed, 0);
         let key = self.agent.calls[call].leg.key.clone();
         let other = transfer.with.as_deref().and_then(|id| self.live_call(id));
         let end = End::new(EndReason::Transferred);
         if let Some(other) = other {
             // after a live call the far side's BYE may be on its way: both are right
+            self.joined(other, call);
             let id = self.agent.calls[call].id.clone();
             self.hang_up(other, end, 480, None);
             let Some(still) = self.agent.calls.iter().position(|c| c.id == id) else {
@@ -220,6 +233,15 @@ impl Step<'_> {
         if let Some(conference) = transfer.conference {
             self.conference_step(&conference, &key, true);
         }
+    }
+
+    /// The far side of a call talks to that of another one now.
+    fn joined(&mut self, call: usize, with: usize) {
+        let now = self.now;
+        let to = self.agent.calls[with].peer.clone();
+        let c = &mut self.agent.calls[call];
+        c.note_transfer(TransferKind::Attended, &to, now);
+        c.note_transfer_end(TransferResult::Completed, 0);
     }
 
     fn transfer_failed(&mut self, call: usize, code: u16) {
@@ -238,6 +260,7 @@ impl Step<'_> {
         let Some(transfer) = self.agent.calls[call].transfer.take() else {
             return;
         };
+        self.agent.calls[call].note_transfer_end(TransferResult::Failed, code);
         if code == 503 && transfer.conference.is_none() {
             self.doubt(call);
         }
@@ -272,7 +295,9 @@ impl Step<'_> {
             if let Some(request) = transfer.request.take() {
                 // no answer at all: tm will say so, too, but this record need not wait for it
                 let id = self.agent.calls[call].id.clone();
-                self.agent.calls[call].transfer = None;
+                let c = &mut self.agent.calls[call];
+                c.transfer = None;
+                c.note_transfer_end(TransferResult::Failed, 408);
                 if let Some(owner) = self.owner(call) {
                     let failure = Failure::new(408, "Request Timeout", "").of_call(&id);
                     self.refuse(owner, &request, &failure);
@@ -299,7 +324,7 @@ impl Step<'_> {
     /// other call was to be replaced by, has what it wanted.
     pub fn ends_transferred(&mut self, call: usize) -> bool {
         let c = &self.agent.calls[call];
-        let replaced = self.agent.calls.iter().any(|o| {
+        let replaced = self.agent.calls.iter().position(|o| {
             o.transfer
                 .as_ref()
                 .is_some_and(|t| t.request.is_none() && t.with.as_ref() == Some(&c.id))
@@ -307,14 +332,21 @@ impl Step<'_> {
         let taken = c.transfer.as_ref().is_some_and(|t| t.request.is_none());
         if taken && c.moves.is_none() {
             self.transfer_state(call, TransferState::Completed, None);
+            self.agent.calls[call].note_transfer_end(TransferResult::Completed, 0);
         }
-        replaced || taken
+        if let Some(with) = replaced {
+            self.joined(call, with);
+        }
+        replaced.is_some() || taken
     }
 
     /// The call is over: what waited in it gets its outcome.
     pub fn drop_transfer(&mut self, call: usize) {
         let id = self.agent.calls[call].id.clone();
         if let Some(transfer) = self.agent.calls[call].transfer.take() {
+            if transfer.request.is_some() {
+                self.agent.calls[call].note_transfer_end(TransferResult::Failed, 487);
+            }
             if let (Some(owner), Some(request)) = (self.owner(call), transfer.request) {
                 let failure = Failure::new(487, "Request Terminated", "the call is over");
                 self.refuse(owner, &request, &failure.of_call(&id));
@@ -398,7 +430,7 @@ impl Step<'_> {
             leg: None,
             deadline: 0,
         };
-        self.move_call(first, moving);
+        self.move_call(first, moving, TransferKind::Conference);
     }
 
     fn room_uri(&self, room: &str) -> String {
@@ -440,6 +472,8 @@ impl Step<'_> {
                 self.conference_step(&id, &key, false);
                 continue;
             };
+            let now = self.now;
+            self.agent.calls[leg].note_transfer(TransferKind::Conference, &room, now);
             self.agent.calls[leg].transfer = Some(Transfer {
                 request: None,
                 with: None,

@@ -1,7 +1,6 @@
 //! What the REST API shows and changes: agents of the arena, and the directory beside them.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use rtc_json_api::calls::{CallView, PastCall};
 use rtc_json_api::directory::{Change, Entry, Status};
@@ -12,7 +11,8 @@ use rtc_json_api::token::Claims;
 use rtc_json_engine::{Agent, Input, State};
 
 use crate::directory::entry_dn;
-use crate::runtime::Runtime;
+use crate::nodes::replica_dn;
+use crate::runtime::{agent_dn, Runtime};
 use crate::stats::Stat;
 
 thread_local! {
@@ -129,30 +129,17 @@ impl Switch for Runtime {
         (agent.is_some() || entry.is_some()).then(|| view(dn, agent.as_ref(), entry))
     }
 
-    fn agents(&self) -> Vec<AgentView> {
-        // in either order: of an agent and his entry, who comes first waits for the other
-        let mut found: HashMap<String, (Option<Agent>, Option<Entry>)> = HashMap::new();
-        self.each_record(|key, record| {
-            if key.starts_with(b"a/") {
-                if let Some(agent) = Self::read_agent(record).filter(|agent| !agent.is_unknown()) {
-                    let dn = agent.dn.clone();
-                    found.entry(dn).or_default().0 = Some(agent);
-                }
-            } else if let Some(dn) = entry_dn(key) {
-                if let Ok(entry) = postcard::from_bytes(record) {
-                    found.entry(dn.to_owned()).or_default().1 = Some(entry);
-                }
+    fn agents(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        self.arena.keys(|key| {
+            if let Some(dn) = [agent_dn, entry_dn, replica_dn]
+                .iter()
+                .find_map(|of| of(key))
+            {
+                found.push(dn.to_owned());
             }
         });
-        // one that has just come from another node may still be there, too
-        self.each_elsewhere(|agent| {
-            let (known, _) = found.entry(agent.dn.clone()).or_default();
-            known.get_or_insert_with(|| agent.clone());
-        });
         found
-            .into_iter()
-            .map(|(dn, (agent, entry))| view(&dn, agent.as_ref(), entry))
-            .collect()
     }
 
     fn change(&self, dn: &str, change: &Change) -> Result<Option<AgentView>, NotChanged> {

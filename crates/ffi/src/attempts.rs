@@ -29,13 +29,16 @@ fn dn_key(dn: &str) -> String {
     [PREFIX, "d/", dn].concat()
 }
 
-/// A network of IPv6 belongs to one customer, who may choose any address of it.
 fn addr_key(addr: IpAddr) -> String {
-    let addr = match addr.to_canonical() {
+    format!("{PREFIX}a/{}", network(addr))
+}
+
+/// What counts as one address: a network of IPv6 belongs to one customer, who may choose any address of it.
+pub fn network(addr: IpAddr) -> IpAddr {
+    match addr.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 => v4,
-    };
-    format!("{PREFIX}a/{addr}")
+    }
 }
 
 impl Runtime {

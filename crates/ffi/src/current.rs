@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use rtc_json_engine::CallRecord;
 use rtc_json_protocol::{variable, Request};
 
+use crate::records::past_call;
+
 /// A message that stands open.
 pub struct Open {
     /// Its connection.
@@ -115,6 +117,8 @@ fn of_call(call: &CallRecord, field: &str) -> Option<String> {
         "answered" => u8::from(call.answered).to_string(),
         "ring_after" => call.ring_after.to_string(),
         "answer_after" => call.answer_after.to_string(),
+        "transferred_to" => past_call(call).transferred_to()?.to_owned(),
+        "transfers" => Some(past_call(call).transfers_json()).filter(|t| !t.is_empty())?,
         _ => return None,
     })
 }

@@ -93,6 +93,7 @@ impl Host {
             && table.reply.is_some()
             && table.ha1.is_some()
             && table.directory_write.is_some()
+            && table.conn_alive.is_some()
             && table.record_write.is_some()
             && table.node_broadcast.is_some()
             && table.call_ended.is_some();
@@ -179,10 +180,19 @@ impl Host {
         })
     }
 
+    /// Is there still a connection of that number?
+    pub fn conn_alive(&self, conn: i32) -> bool {
+        self.0.conn_alive.is_some_and(|alive| {
+            // SAFETY: as in `log`
+            unsafe { alive(conn) != 0 }
+        })
+    }
+
     /// Writes the record of a call into its table; false if it cannot be.
     pub fn record_write(&self, call: &PastCall) -> bool {
         let started = iso_time(call.started);
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let transfers = call.transfers_json();
         let raw = rtc_json_call_record_t {
             call_id: lend(&call.call_id),
             sip_call_id: lend(&call.sip_call_id),
@@ -192,6 +202,8 @@ impl Host {
             callee: lend(&call.to),
             started: lend(&started),
             reason: lend(&call.reason),
+            transferred_to: lend(call.transferred_to().unwrap_or_default()),
+            transfers: lend(&transfers),
             answered: call.answered.into(),
             duration: number(call.duration),
             code: call.code.into(),

@@ -5,7 +5,7 @@
 //!
 //! 1. [`rtc_json_init`] once, before the fork; [`rtc_json_child_init`] in each process.
 //! 2. Frames: [`rtc_json_frame_open`], then the script with [`rtc_json_frame_handle`] or [`rtc_json_frame_reject`], then
-//!    [`rtc_json_frame_close`]; [`rtc_json_ws_closed`] at the end of a connection.
+//!    [`rtc_json_frame_close`]; [`rtc_json_ws_allowed`] before a connection becomes a WebSocket, [`rtc_json_ws_closed`] at its end.
 //! 3. SIP: [`rtc_json_sip_wanted`], [`rtc_json_sip_request`], [`rtc_json_sip_reply`].
 //! 4. HTTP: [`rtc_json_http_request`].
 //! 5. [`rtc_json_tick`] ten times a second, in one process.
@@ -25,6 +25,7 @@ mod records;
 mod rpc;
 mod runtime;
 mod settings;
+mod sockets;
 mod stats;
 #[cfg(feature = "fault-injection")]
 pub mod testing;
@@ -160,6 +161,8 @@ unsafe fn start(host: &rtc_json_host_t, config: &rtc_json_config_t) -> Result<()
         genesys: settings.genesys,
         probed_at: AtomicU64::new(0),
         attempts: settings.attempts,
+        max_sockets: settings.max_sockets,
+        away_reply: settings.away_reply,
         records: settings.records,
         nodes: settings.nodes,
         log_messages: settings.log_messages,
@@ -233,8 +236,8 @@ pub unsafe extern "C" fn rtc_json_frame_open(
             let kind = rtc_json_protocol::variable(frame, "type").unwrap_or_default();
             runtime.log_message(&dn, conn, '<', &kind, frame.len());
         }
-        let addr = addr.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-        current::set_open(Some(current::Open::new(conn, addr, dn, request, frame)));
+        let open = current::Open::new(conn, address(addr), dn, request, frame);
+        current::set_open(Some(open));
         1
     })
 }
@@ -304,10 +307,39 @@ pub unsafe extern "C" fn rtc_json_frame_close(next_hop: rtc_json_str_t, dropped:
     guarded((), |_| drop(current::set_open(None)));
 }
 
-/// A WebSocket connection is gone. May be told twice.
+/// A connection of that address wants to become a WebSocket. 1: it may, and counts from now on. 0: the address has too many.
+///
+/// # Safety
+/// The string must be readable for the length of the call.
 #[no_mangle]
-pub extern "C" fn rtc_json_ws_closed(conn: i32) {
-    guarded((), |runtime| runtime.closed(conn));
+pub unsafe extern "C" fn rtc_json_ws_allowed(conn: i32, src_ip: rtc_json_str_t) -> i32 {
+    // SAFETY: the caller's promise
+    let src_ip = unsafe { text(src_ip) };
+    guarded(1, |runtime| {
+        let addr = address(src_ip);
+        i32::from(addr.is_none_or(|addr| runtime.socket_opens(conn, addr)))
+    })
+}
+
+/// A WebSocket connection of that address is gone. May be told twice.
+///
+/// # Safety
+/// The string must be readable for the length of the call.
+#[no_mangle]
+pub unsafe extern "C" fn rtc_json_ws_closed(conn: i32, src_ip: rtc_json_str_t) {
+    // SAFETY: the caller's promise
+    let src_ip = unsafe { text(src_ip) };
+    guarded((), |runtime| {
+        if let Some(addr) = address(src_ip) {
+            runtime.socket_closed(conn, addr);
+        }
+        runtime.closed(conn);
+    });
+}
+
+/// An address as Kamailio writes it: IPv6 with brackets or without.
+fn address(text: &str) -> Option<IpAddr> {
+    text.trim_matches(['[', ']']).parse().ok()
 }
 
 /// Does a SIP request to that user belong to an agent here? 1: yes, 0: no.

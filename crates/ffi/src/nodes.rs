@@ -100,11 +100,16 @@ fn replica_key(dn: &str) -> Vec<u8> {
 }
 
 fn dirty_key(dn: &str) -> Vec<u8> {
-    [b"d/", dn.as_bytes()].concat()
+    [b"t/", dn.as_bytes()].concat()
 }
 
 fn member_key(node: &str) -> Vec<u8> {
     [b"m/", node.as_bytes()].concat()
+}
+
+/// The DN of a key under which another node's agent is kept; none for other keys.
+pub fn replica_dn(key: &[u8]) -> Option<&str> {
+    dn_in(key, b"n/")
 }
 
 fn dn_in<'k>(key: &'k [u8], prefix: &[u8]) -> Option<&'k str> {
@@ -235,32 +240,6 @@ impl Runtime {
                 }
             }
         });
-    }
-
-    /// Shows the agents that live on other nodes which were heard of lately.
-    pub fn each_elsewhere(&self, mut show: impl FnMut(&Agent)) {
-        if self.nodes.is_none() {
-            return;
-        }
-        let mut found = Vec::new();
-        self.each_replica(|_, replica| {
-            if let Some(agent) = replica.agent {
-                found.push((replica.version.owner, agent));
-            }
-        });
-        let mut alive = HashSet::new();
-        let mut silent = HashSet::new();
-        for (owner, agent) in found {
-            if silent.contains(&owner) {
-                continue;
-            }
-            if !alive.contains(&owner) && !self.is_heard(&owner) {
-                silent.insert(owner);
-                continue;
-            }
-            alive.insert(owner);
-            show(&agent);
-        }
     }
 
     /// An agent that lives on another node which was heard of lately.
@@ -585,7 +564,7 @@ impl Runtime {
         let Some(nodes) = &self.nodes else { return };
         let mut items = Vec::new();
         let mut bytes = 0;
-        let marked = due.iter().filter_map(|key| dn_in(key, b"d/"));
+        let marked = due.iter().filter_map(|key| dn_in(key, b"t/"));
         for dn in marked.take(RECORDS_A_TICK) {
             // first: what changes from here on is marked anew
             if let Ok(Some(mut guard)) = self.arena.lock(&dirty_key(dn)) {

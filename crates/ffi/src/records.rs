@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rtc_json_api::calls::PastCall;
+use rtc_json_api::calls::{PastCall, PastTransfer};
 use rtc_json_engine::{CallRecord, Direction};
 use rtc_json_store::NEVER;
 
@@ -196,14 +196,24 @@ impl Runtime {
     }
 }
 
-fn past_call(record: &CallRecord) -> PastCall {
+/// What a column of the table has room for.
+const COLUMN: usize = 255;
+
+/// A text of the far side as a table takes it: one that does not would hold up all that follow.
+fn clean(text: &str) -> String {
+    let plain = |c: &char| !c.is_control();
+    text.chars().filter(plain).take(COLUMN).collect()
+}
+
+/// The record in the form in which it is kept, shown and written.
+pub fn past_call(record: &CallRecord) -> PastCall {
     PastCall {
         call_id: record.id.clone(),
-        sip_call_id: record.sip_call_id.clone(),
+        sip_call_id: clean(&record.sip_call_id),
         dn: record.dn.clone(),
         inbound: record.direction == Direction::In,
-        from: record.from.clone(),
-        to: record.to.clone(),
+        from: clean(&record.from),
+        to: clean(&record.to),
         started: record.started,
         answered: record.answered,
         duration: record.duration,
@@ -213,5 +223,28 @@ fn past_call(record: &CallRecord) -> PastCall {
         ring_after: record.ring_after,
         answer_after: record.answer_after,
         recorded: record.recorded,
+        transfers: record
+            .transfers
+            .iter()
+            .map(|t| PastTransfer {
+                kind: t.kind.as_str().to_owned(),
+                to: clean(&t.to),
+                after: t.after,
+                result: t.result.as_str().to_owned(),
+                code: t.code,
+                sip_call_id: clean(&t.sip_call_id),
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn what_a_table_would_not_take_is_made_to_fit() {
+        assert_eq!(clean("a\0b\r\nc"), "abc");
+        assert_eq!(clean(&"ü".repeat(300)), "ü".repeat(255));
     }
 }

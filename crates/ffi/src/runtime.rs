@@ -17,7 +17,7 @@ use rtc_json_engine::{
 };
 use rtc_json_nodes::Version;
 use rtc_json_protocol::{self as protocol, Limits, Request, ServerMessage};
-use rtc_json_sip::Message;
+use rtc_json_sip::{Message, NameAddr};
 use rtc_json_store::{Arena, Error as StoreError, Guard};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,10 @@ pub struct Runtime {
     pub probed_at: AtomicU64,
     /// Who may try to register how often.
     pub attempts: Attempts,
+    /// WebSockets that one address may have open; 0 for any number.
+    pub max_sockets: usize,
+    /// SIP status for a call to an agent who is away; none: it rings all the same.
+    pub away_reply: Option<u16>,
     /// Records of calls.
     pub records: Records,
     /// The other nodes, if there are any.
@@ -716,6 +720,13 @@ impl Runtime {
             }
             return true;
         }
+        if let (Some(code), true, Some(tx)) = (self.away_reply, begins_call(message), tx) {
+            if self.entry(dn).is_some_and(|entry| entry.away) {
+                self.count(Stat::CallsAway);
+                self.reply(tx, true, code, rtc_json_sip::reason_phrase(code));
+                return true;
+            }
+        }
         let input = Input::SipRequest {
             message,
             user,
@@ -794,6 +805,7 @@ impl Runtime {
                 let _gone = self.drive(dn, Input::Tick, false);
             } else {
                 self.forget_failures(&key);
+                self.look_at_sockets(&key);
             }
         }
     }
@@ -995,9 +1007,24 @@ fn failure(request: &str, code: u16, message: &str, details: &str) -> ServerMess
     }
 }
 
+/// Would it ring? An INVITE outside any dialog, and none that takes the place of another.
+fn begins_call(message: &Message<'_>) -> bool {
+    message.method() == Some("INVITE")
+        && message.header("Replaces").is_none()
+        && message
+            .header("To")
+            .and_then(|to| NameAddr::parse(&to).ok())
+            .is_some_and(|to| to.tag().is_none())
+}
+
 /// Key of an agent.
 pub fn agent_key(dn: &str) -> Vec<u8> {
     [b"a/", dn.as_bytes()].concat()
+}
+
+/// The DN of an agent's key; none for other keys.
+pub fn agent_dn(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.strip_prefix(b"a/")?).ok()
 }
 
 fn connection_key(conn: i32) -> Vec<u8> {

@@ -116,6 +116,10 @@ pub struct Settings {
     pub genesys: Option<genesys::Target>,
     /// Who may try to register how often.
     pub attempts: Attempts,
+    /// WebSockets that one address may have open; 0 for any number.
+    pub max_sockets: usize,
+    /// SIP status for a call to an agent who is away; none: it rings all the same.
+    pub away_reply: Option<u16>,
     /// What becomes of records of calls.
     pub records: Records,
     /// Where the arena lies.
@@ -263,6 +267,21 @@ impl Settings {
         let attempts = Attempts {
             dn: failures("register_failures", raw.register_failures)?,
             addr: failures("register_failures_address", raw.register_failures_address)?,
+        };
+        let max_sockets = range(
+            "max_sockets_address",
+            raw.max_sockets_address.into(),
+            0,
+            10_000,
+            "WebSockets; 0 for any number",
+        )?;
+        let away_reply = match raw.away_reply {
+            0 => None,
+            code => {
+                let wanted = "a SIP status; 0 to let it ring";
+                let code = range("away_reply", code.into(), 400, 699, wanted)?;
+                u16::try_from(code).ok()
+            }
         };
         let max_sessions = range(
             "max_sessions_per_agent",
@@ -413,6 +432,8 @@ impl Settings {
             api,
             genesys,
             attempts,
+            max_sockets: unsigned(max_sockets),
+            away_reply,
             records: Records {
                 keep: u64::try_from(history).unwrap_or_default(),
                 log: raw.log_calls != 0,

@@ -59,7 +59,7 @@ statistics! {
     ArenaFull "arena_full" false "Events refused because the arena was full",
     ArenaUsed "arena_used" true "Bytes of the arena in use",
     ArenaSize "arena_size" true "Bytes of the arena",
-    ArenaRecords "arena_records" true "Records in the arena: agents, connections, the directory, past calls and failures to register",
+    ArenaRecords "arena_records" true "Records in the arena: agents, connections, the directory, past calls, failures to register, open sockets",
     CallRecords "call_records" false "Calls that are over, each with a record",
     CallRecordsWritten "call_records_written" false "Records of calls that are in the table, or never were to be",
     ApiRequests "api_requests" false "HTTP requests to the API",
@@ -69,6 +69,8 @@ statistics! {
     Yielded "yielded" false "Agents that another node has taken over",
     RegisterLimited "register_limited" false "register refused because its DN or address had failed too often",
     CallsLimited "calls_limited" false "call refused because the agent's calls came too fast",
+    CallsAway "calls_away" false "INVITEs refused because the agent is away",
+    SocketsLimited "sockets_limited" false "WebSockets refused because their address had too many",
     Draining "draining" true "1: no new calls and sessions, by rtc_json.drain; 2: and the server ends when it is empty",
 }
 

@@ -93,8 +93,12 @@ unsafe extern "C" fn ws_close(conn: i32, _status: i32, reason: rtc_json_str_t) {
     // SAFETY: as in `log`
     let _reason = unsafe { read(reason) };
     if fails(1) {
-        rtc_json_ws_closed(conn);
+        rtc_json_ws_closed(conn, lend("127.0.0.1"));
     }
+}
+
+unsafe extern "C" fn conn_alive(conn: i32) -> i32 {
+    i32::from(conn % 2 == 0)
 }
 
 unsafe extern "C" fn request(request: *const rtc_json_request_t) -> i32 {
@@ -239,6 +243,7 @@ impl Surface {
                 log: Some(log),
                 ws_send: Some(ws_send),
                 ws_close: Some(ws_close),
+                conn_alive: Some(conn_alive),
                 request: Some(request),
                 cancel: Some(cancel),
                 reply: Some(reply),
@@ -265,6 +270,8 @@ impl Surface {
                 call_rate: 2,
                 register_failures: 3,
                 register_failures_address: 8,
+                max_sockets_address: 3,
+                away_reply: 480,
                 max_sessions_per_agent: 2,
                 resume_grace: 30,
                 expires: 300,
@@ -361,7 +368,10 @@ pub fn call(line: &[u8]) {
                 rtc_json_frame_reject(400 + number, lend("no"));
             }
             b'l' => rtc_json_frame_close(lend(""), number),
-            b'c' => rtc_json_ws_closed(digit),
+            b'c' => rtc_json_ws_closed(digit, source),
+            b'n' => {
+                rtc_json_ws_allowed(digit, source);
+            }
             b'w' => {
                 rtc_json_sip_wanted(lend_bytes(rest));
             }

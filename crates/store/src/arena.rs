@@ -164,6 +164,20 @@ impl Arena {
         Ok(())
     }
 
+    /// Shows the key of each record, without the record. Takes no lock; a key that was made or removed meanwhile can be shown
+    /// or missing.
+    pub fn keys(&self, mut f: impl FnMut(&[u8])) {
+        for index in 0..self.map.layout.slots {
+            let slot = self.map.slot(index);
+            if !Map::load(&slot.record).is_some() {
+                continue;
+            }
+            if let Some(key) = slot.key() {
+                f(key.write_to(&mut [0; MAX_KEY]));
+            }
+        }
+    }
+
     /// Appends the keys that are due at `now_ms` or before. Takes no lock; a key that was changed or removed meanwhile can
     /// be among them, and one committed meanwhile can be missing until the next call.
     pub fn due(&self, now_ms: u64, out: &mut Vec<Vec<u8>>) {

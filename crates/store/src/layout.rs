@@ -23,7 +23,7 @@ pub const COUNTERS: usize = 128;
 /// Largest arena: offsets in units of 64 bytes fit 32 bits with a margin.
 pub(crate) const MAX_SIZE: u64 = 1 << 36;
 /// Version of everything in this file. Raise it with every change of layout or meaning, and of what the records hold.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 /// At the start of the file.
 pub(crate) const MAGIC: [u8; 8] = *b"rtcArena";
 /// At the end of the header, so that a file whose first bytes are damaged is still known as an arena.

@@ -22,18 +22,20 @@ impl Asked<'_> {
             Some(found) => found,
             None => None,
         };
-        let mut agents = visible(self.switch.agents(), &reach, |agent| &agent.dn);
-        agents.retain(|agent| {
-            after.is_none_or(|after| agent.dn.as_str() > after)
-                && status.is_none_or(|status| agent.status == status)
-                && skill.is_none_or(|skill| agent.skills.iter().any(|s| s == skill))
-        });
-        // those of the page and one more are enough
-        if agents.len() > limit {
-            agents.select_nth_unstable_by(limit, |a, b| a.dn.cmp(&b.dn));
-            agents.truncate(limit + 1);
-        }
-        agents.sort_unstable_by(|a, b| a.dn.cmp(&b.dn));
+        let mut numbers = visible(self.switch.agents(), &reach, String::as_str);
+        numbers.retain(|dn| after.is_none_or(|after| dn.as_str() > after));
+        numbers.sort_unstable();
+        numbers.dedup();
+        // only those of the page, and one more, are looked at, as long as they are what is wanted
+        let mut agents: Vec<_> = numbers
+            .iter()
+            .filter_map(|dn| self.switch.agent(dn))
+            .filter(|agent| {
+                status.is_none_or(|status| agent.status == status)
+                    && skill.is_none_or(|skill| agent.skills.iter().any(|s| s == skill))
+            })
+            .take(limit + 1)
+            .collect();
         let next = cut(&mut agents, limit, |agent| &agent.dn);
         self.page("agents", agents, next.map(|dn| ("after", dn)))
     }

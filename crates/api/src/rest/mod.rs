@@ -34,8 +34,8 @@ pub trait Switch {
     fn claims(&self, token: &str) -> Result<Claims, TokenRefused>;
     /// One agent; none if nothing is known of him.
     fn agent(&self, dn: &str) -> Option<AgentView>;
-    /// Every agent, in no order.
-    fn agents(&self) -> Vec<AgentView>;
+    /// The DN of every agent that something may be known of, in no order, perhaps twice.
+    fn agents(&self) -> Vec<String>;
     /// Changes what is known of an agent. None if there is no such agent.
     ///
     /// # Errors

@@ -141,6 +141,11 @@ fn second_guard_in_one_process_is_refused() {
         })
         .unwrap();
     assert_eq!(arena.lock(b"a").unwrap().unwrap().record(), b"y");
+    // keys alone are shown to whoever holds a guard, too; one without a record is none
+    let _guard = arena.lock_or_create(b"new").unwrap();
+    let mut keys = Vec::new();
+    arena.keys(|key| keys.push(key.to_vec()));
+    assert_eq!(keys, [b"a"]);
 }
 
 #[test]
