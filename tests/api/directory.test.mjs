@@ -90,29 +90,44 @@ describe('a directory in SQLite', () => {
     assert.ok((await kamailio.rpc('rtc_json.reload')).agents >= 2);
   });
 
-  test('ten thousand, in pages of less than 50 ms (the median: others use the machine, too)', async (t) => {
+  /** Milliseconds that Kamailio's processes have computed so far: what others do on the machine is not in it. */
+  const computed = () => kamailio.pids.reduce((sum, pid) => sum + Number(fs.readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6, 0);
+
+  test('ten thousand, in pages of less than 50 ms: all of them by what the server computes, the median by the clock (others use the machine, too)', async (t) => {
     const rows = Array.from({ length: 10_000 }, (_, i) => `('${20_000 + i}', 'Agent ${i}', 'g${i}', '${i % 10 ? 'sales' : 'sales,polish'}')`);
     sql(`BEGIN; ${rows.map((row) => `INSERT INTO rtc_json_directory VALUES ${row};`).join('\n')} COMMIT;`);
     const total = (await kamailio.rpc('rtc_json.reload')).agents;
     assert.ok(total > 10_000);
     const times = [];
+    const costs = [];
+    const page = async (query) => {
+      const [from, before] = [performance.now(), computed()];
+      const answer = await api('GET', query);
+      times.push(performance.now() - from);
+      costs.push(computed() - before);
+      return answer;
+    };
     const seen = [];
     let target = '/api/dn?limit=100&after=2';
     while (target) {
-      const from = performance.now();
-      const { json, headers } = await api('GET', target);
-      times.push(performance.now() - from);
+      const { json, headers } = await page(target);
       seen.push(...json.agents.map((one) => one.dn));
       target = /^<(.*)>/.exec(headers.link ?? '')?.[1];
     }
     assert.equal(seen.filter((dn) => dn >= '20000' && dn <= '29999').length, 10_000);
     assert.deepEqual(seen, [...new Set(seen)].sort());
-    times.sort((a, b) => a - b);
-    const [median, worst] = [times[times.length >> 1], times.at(-1)].map((ms) => ms.toFixed(1));
-    t.diagnostic(`a page of 100 among ${total}: ${median} ms in the middle, ${worst} ms at worst, of ${times.length}`);
-    assert.ok(median < 50, `${median} ms in the middle, ${worst} ms at worst`);
-    const filtered = await api('GET', '/api/dn?skill=polish&limit=500');
-    assert.equal(filtered.json.agents.length, 500);
+    const spread = (all) => [all.length >> 1, all.length - 1].map((at) => [...all].sort((a, b) => a - b)[at]);
+    const [[median, worst], [cost, worstCost]] = [spread(times), spread(costs)];
+    const told = `a page of 100 among ${total}: ${median.toFixed(1)} ms in the middle, ${worst.toFixed(1)} ms at worst, of ${times.length}; computed ${cost.toFixed(1)} and ${worstCost.toFixed(1)} ms`;
+    t.diagnostic(told);
+    assert.ok(median < 50 && worstCost < 50, told);
+    // those that look through most of them, or all
+    for (const [query, count] of [['skill=polish&limit=500', 500], ['skill=polish&limit=500&after=25000', 499], ['skill=nobody-has-it', 0], ['limit=500&after=2', 500]]) {
+      const { json } = await page(`/api/dn?${query}`);
+      assert.equal(json.agents.length, count, query);
+      t.diagnostic(`${query}: ${times.at(-1).toFixed(1)} ms, computed ${costs.at(-1).toFixed(1)}`);
+      assert.ok(costs.at(-1) < 50, `${query}: ${costs.at(-1)} ms`);
+    }
     sql("DELETE FROM rtc_json_directory WHERE dn >= '20000' AND dn <= '29999';");
     await kamailio.rpc('rtc_json.reload');
     assert.ok((await api('GET', '/api/dn')).json.agents.length < 10);

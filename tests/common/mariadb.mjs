@@ -15,8 +15,9 @@ export async function startMariadb() {
   const data = path.join(dir, 'data');
   const log = path.join(dir, 'log');
   const user = os.userInfo().username;
-  // no file of this machine's configuration is read, and nothing is flushed: what is tried is not the disk
-  const options = [`--datadir=${data}`, `--user=${user}`, '--skip-log-bin', '--innodb-flush-log-at-trx-commit=0', '--innodb-log-file-size=8M'];
+  // no file of this machine's configuration is read. What is committed goes to the system, not to the disk: it outlives the server, and
+  // the disk is not what is tried
+  const options = [`--datadir=${data}`, `--user=${user}`, '--skip-log-bin', '--innodb-flush-log-at-trx-commit=2', '--innodb-log-file-size=8M'];
   let server;
   const stop = async () => {
     const running = server;
