@@ -19,7 +19,7 @@ let far;
 
 before(async () => {
   kamailio = await startKamailio({
-    cfg: hopByNumber(), users: [...honest, ...bad], shm: 512, cfgExtra: tm({ wt_timer: 200 }), params: { resume_grace: 2, call_history: 0, max_sockets_address: 0 },
+    cfg: hopByNumber(), users: [...honest, ...bad], shm: 512, cfgExtra: tm({ wt_timer: 200 }), params: { resume_grace: 2, call_history: 0 },
   });
 });
 after(() => kamailio?.stop());

@@ -24,7 +24,7 @@ const agents = new Map();
 
 before(async () => {
   kamailio = await startKamailio({
-    cfg: hopByNumber(), users: dns, shm: 1024, cfgExtra: tm({ wt_timer: 200 }), params: { resume_grace: GRACE, call_history: 0, max_sockets_address: 0 },
+    cfg: hopByNumber(), users: dns, shm: 1024, cfgExtra: tm({ wt_timer: 200 }), params: { resume_grace: GRACE, call_history: 0 },
   });
   bench = new Bench(kamailio);
   far = new Callee(await bench.peer());

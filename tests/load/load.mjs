@@ -36,7 +36,7 @@ async function start({ connections, shm, workers = 4, defines = {} }) {
   onExit(() => fs.rmSync(cfg.replace('/kamailio.cfg', ''), { recursive: true, force: true }));
   fs.writeFileSync(cfg, connectionMax(fs.readFileSync(new URL('../../kamailio.cfg.example', import.meta.url), 'utf8'), connections + 100));
   const peer = `127.0.0.1:${await freePort()}`;
-  const kamailio = await startKamailio({ cfg, workers, shm, nextHop: `sip:${peer}`, users: [], debug: 1, defines, params: { call_history: 100, call_rate: 0, max_sockets_address: 0, arena_size: Math.ceil(connections / perArenaMegabyte) + 64 } });
+  const kamailio = await startKamailio({ cfg, workers, shm, nextHop: `sip:${peer}`, users: [], debug: 1, defines, params: { call_history: 100, call_rate: 0, arena_size: Math.ceil(connections / perArenaMegabyte) + 64 } });
   addAgents(kamailio, connections);
   return { kamailio, common: { kind: 'rtc', first: firstAgent, offer, peer } };
 }

@@ -57,7 +57,7 @@ describe('a config with routes', () => {
 }
 
 event_route[rtc-json:call-ended] {
-	xlog("L_NOTICE", "ENDED:$rtcj(call.dn)|$rtcj(call.direction)|$rtcj(call.from)|$rtcj(call.to)|$rtcj(call.reason)|$rtcj(call.code)|$rtcj(call.cause)|$rtcj(call.duration)|$rtcj(call.answered)|$rtcj(call.id)|$rtcj(call.sip_call_id)|$rtcj(call.started)|$rtcj(call.ring_after)|$rtcj(call.answer_after)|$rtcj(call.nonsense)|\\n");
+	xlog("L_NOTICE", "ENDED:$rtcj(call.dn)|$rtcj(call.direction)|$rtcj(call.from)|$rtcj(call.to)|$rtcj(call.reason)|$rtcj(call.code)|$rtcj(call.cause)|$rtcj(call.duration)|$rtcj(call.answered)|$rtcj(call.id)|$rtcj(call.sip_call_id)|$rtcj(call.started)|$rtcj(call.ring_after)|$rtcj(call.answer_after)|$rtcj(call.nonsense)|$rtcj(call.transferred_to)|$rtcj(call.transfers)|\\n");
 }
 ${tail.slice(tail.indexOf('# The WebSocket handshake.'))}`;
     });
@@ -142,7 +142,7 @@ ${tail.slice(tail.indexOf('# The WebSocket handshake.'))}`;
     assert.deepEqual(fields.slice(0, 11), ['5001', 'out', '5001', to(peer), 'normal_clearing', '0', '16', '0', '1', callId, invite.callId]);
     assert.ok(Math.abs(Number(fields[11]) - Date.now() / 1000) < 10, fields[11]);
     assert.ok(Number(fields[13]) >= Number(fields[12]), fields.join(' '));
-    assert.equal(fields[14], '<null>');
+    assert.deepEqual(fields.slice(14, 17), ['<null>', '<null>', '<null>']);
 
     // one that is refused, and one that comes in and rings in two browsers
     const id = a.send('call', { to: to(peer), sdp: fakeOffer() });
@@ -161,6 +161,23 @@ ${tail.slice(tail.indexOf('# The WebSocket handshake.'))}`;
     assert.equal(noted('ENDED').length, from + 3, 'once each');
     await a.waitFor('callEnded', (p) => p.callId === incoming.callId);
     assert.deepEqual([endsOf(a, incoming.callId).length, endsOf(b, incoming.callId).length], [1, 1]);
+  });
+
+  test('the call-ended route is told of transfers', async () => {
+    const from = noted('ENDED').length;
+    const peer = await bench.peer();
+    const a = await bench.agent('5001');
+    const { invite, callId } = await answered(a, peer);
+    const leg = peer.legOf(invite);
+    a.send('transfer', { callId, to: '1004' });
+    peer.reply(await leg.incoming('REFER'), 202, { headers: ['Refer-Sub: false'] });
+    peer.reply(await leg.incoming('BYE'), 200);
+    await a.waitFor('callEnded');
+    await until(() => noted('ENDED').length > from);
+    const fields = noted('ENDED', from)[0].slice('ENDED:'.length).split('|');
+    assert.deepEqual([fields[4], fields[15]], ['transferred', '1004']);
+    const [{ kind, to: number, result }] = JSON.parse(fields[16]);
+    assert.deepEqual([kind, number, result], ['blind', '1004', 'completed']);
   });
 
   test('rtc_json.hangup ends a call on both sides', async () => {
