@@ -251,6 +251,14 @@ describe('records in SQLite', () => {
       await byed(far);
       return callId;
     }],
+    'the far side never acknowledges the answer': [{ direction: 'in', reason: 'timeout', code: 408, answered: 1 }, async ({ a, far, dn }) => {
+      const { callId, leg } = await ringIn(a, far, dn);
+      await a.expect('answer', { callId, sdp: fakeAnswer() }, 'ack');
+      assert.equal((await leg.answer()).status, 200);
+      await a.waitFor('callEnded', undefined, 40_000);
+      await byed(far);
+      return callId;
+    }],
     'the caller gives up': [{ direction: 'in', reason: 'cancelled', code: 487, answered: 0 }, async ({ a, far, dn }) => {
       const { callId, leg } = await ringIn(a, far, dn);
       await cancelled(leg, []);
