@@ -62,7 +62,7 @@ describe('records in SQLite', () => {
     await a.waitFor('callEnded', (p) => p.callId === taken.callId);
     wanted.set(taken.callId, { direction: 'in', callee: '5001', reason: 'normal_clearing', answered: 1, duration: 0 });
 
-    for (const [status, reason] of [[486, 'user_busy'], [404, 'unallocated_number'], [603, 'call_rejected'], [503, 'service_unavailable']]) {
+    for (const [status, reason] of [[486, 'user_busy'], [404, 'unallocated_number'], [603, 'call_rejected'], [503, 'service_unavailable'], [480, 'no_answer'], [488, 'not_acceptable'], [504, 'timeout'], [500, 'internal_error']]) {
       const id = a.send('call', { to: to(far), sdp: fakeOffer(), iceServers: [] });
       const { callId } = await a.waitFor('callProgress', (p, m) => m.id === id);
       far.reply(await far.request('INVITE'), status);
@@ -403,6 +403,15 @@ describe('records in SQLite', () => {
     await answered.leg.request('BYE');
     await written([answered.callId]);
     assertRow('answered', answered.callId, { direction: 'out', dn: '5002', reason: 'normal_clearing', answered: 1 });
+  });
+
+  test('no reason that the protocol knows was left out above', () => {
+    const file = fileURLToPath(new URL('../../docs/schema/rtc-json.schema.json', import.meta.url));
+    const { oneOf } = JSON.parse(fs.readFileSync(file, 'utf8')).$defs['server.callEnded'].properties.payload.properties.reason;
+    const reasons = oneOf.map((one) => one.const);
+    assert.ok(reasons.length > 10, String(reasons));
+    const found = new Set(rows().map((row) => row.reason));
+    assert.deepEqual(reasons.filter((reason) => !found.has(reason)), []);
   });
 
   test('none is lost while the database is away, not even by a restart or a crash', async () => {
