@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::attempts::network;
+use crate::host::Level;
 use crate::runtime::Runtime;
 use crate::stats::Stat;
 
@@ -18,10 +19,12 @@ struct Sockets {
     /// Start of Kamailio that they belong to; connection numbers begin again with each.
     start: u64,
     conns: Vec<i32>,
+    /// When the operator was last told that it gets no more; 0 for never.
+    told_at: u64,
 }
 
 const PREFIX: &str = "s/";
-/// Milliseconds between two looks at the connections of an address.
+/// Milliseconds between two looks at the connections of an address, and between two log lines about it.
 const LOOK_EVERY: u64 = 60_000;
 
 fn key(addr: IpAddr) -> String {
@@ -47,16 +50,28 @@ impl Runtime {
             sockets.conns.retain(|conn| self.host.conn_alive(*conn));
         }
         let allowed = sockets.conns.len() < limit;
+        let now = Self::now();
+        let tell =
+            !allowed && (sockets.told_at == 0 || now.saturating_sub(sockets.told_at) >= LOOK_EVERY);
         if allowed {
             sockets.conns.push(conn);
         }
+        if tell {
+            sockets.told_at = now;
+        }
         if let Ok(record) = postcard::to_stdvec(&sockets) {
             // without room nothing is remembered, and nobody is kept out
-            let _noted = guard.commit(&record, Self::now() + LOOK_EVERY);
+            let _noted = guard.commit(&record, now + LOOK_EVERY);
         }
         drop(guard);
         if !allowed {
             self.count(Stat::SocketsLimited);
+        }
+        if tell {
+            self.host.log(
+                Level::Notice,
+                &format!("{addr} has {limit} WebSockets open and gets no more"),
+            );
         }
         allowed
     }
@@ -96,7 +111,7 @@ impl Runtime {
             .filter(|sockets| sockets.start == self.start)
             .unwrap_or(Sockets {
                 start: self.start,
-                conns: Vec::new(),
+                ..Sockets::default()
             })
     }
 }

@@ -93,7 +93,8 @@ unsafe extern "C" fn ws_close(conn: i32, _status: i32, reason: rtc_json_str_t) {
     // SAFETY: as in `log`
     let _reason = unsafe { read(reason) };
     if fails(1) {
-        rtc_json_ws_closed(conn, lend("127.0.0.1"));
+        // SAFETY: the text lives as long as the program
+        unsafe { rtc_json_ws_closed(conn, lend("127.0.0.1")) };
     }
 }
 
