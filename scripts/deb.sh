@@ -2,7 +2,7 @@
 # deb.sh: a Debian package of the built module, for the Kamailio of this machine. Prints the file's name.
 #
 # A module fits one version of Kamailio only, so the package depends on just that one. Two runs over the same tree give the same
-# file to the byte.
+# file to the byte. DEBFULLNAME and DEBEMAIL name its maintainer.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$root"
@@ -17,6 +17,8 @@ upstream=${kamailio%-*}
 next=${upstream%.*}.$((${upstream##*.} + 1))
 modules=$(dirname "$(dpkg -L kamailio | grep -m 1 '/modules/tm\.so$')")
 arch=$(dpkg --print-architecture)
+# who answers for it, as Debian's own tools are told; mail to root@localhost stays on the machine that it is used on
+maintainer="${DEBFULLNAME:-local build of rtc_json} <${DEBEMAIL:-root@localhost}>"
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2> /dev/null || stat -c %Y CHANGELOG.md)}
 
 mkdir -p run
@@ -33,12 +35,12 @@ install -m 644 kamailio.cfg.example "$doc/examples/kamailio.cfg"
 install -m 644 kamailio-module/README docs/*.md docs/*.yaml "$doc"
 install -D -m 644 docs/schema/rtc-json.schema.json "$doc/schema/rtc-json.schema.json"
 install -m 644 turnserver.conf.example "$doc/examples/turnserver.conf"
-install -m 644 monitoring/* "$doc/examples"
+install -m 644 monitoring/* kamailio-module/rtc_json-create.sql "$doc/examples"
 gzip -9n < CHANGELOG.md > "$doc/changelog.gz"
 {
 	printf '%s (%s) unstable; urgency=medium\n\n' "$name" "$version+kamailio$upstream-1"
 	printf '  * Built for Kamailio %s. What is new stands in changelog.gz.\n\n' "$upstream"
-	printf ' -- rtc_json <rtc_json@localhost>  %s\n' "$(date -u -R -d "@$SOURCE_DATE_EPOCH")"
+	printf ' -- %s  %s\n' "$maintainer" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")"
 } | gzip -9n > "$doc/changelog.Debian.gz"
 {
 	printf 'rtc_json is free software under the GNU General Public License, version 2 or (at your option) any later version, as\n'
@@ -57,7 +59,7 @@ cat > "$tree/DEBIAN/control" << CONTROL
 Package: $name
 Version: $version+kamailio$upstream-1
 Architecture: $arch
-Maintainer: rtc_json <rtc_json@localhost>
+Maintainer: $maintainer
 Section: net
 Priority: optional
 Installed-Size: $(du -k --apparent-size -s "$tree/usr" | cut -f 1)

@@ -75,7 +75,7 @@ export class Call extends Emitter<CallEvents> {
   /** @internal outcome of that request */
   declare _outcome: Promise<unknown>;
   /** @internal the last job on `pc`; the next one waits for it */
-  _queue: Promise<unknown> = Promise.resolve();
+  declare _queue?: Promise<unknown>;
   /** @internal the microphone */
   declare _stream?: MediaStream;
   /** @internal */
@@ -242,8 +242,7 @@ export class Call extends Emitter<CallEvents> {
     this._release();
     this._phone.calls.delete(this);
     super._setState('ended');
-    const error = this._error;
-    this._emit('ended', { callId: this.id!, reason, code: error?.code, ...payload, error });
+    this._emit('ended', { callId: this.id!, reason, code: this._error?.code, ...payload, error: this._error });
   }
 
   /** @internal */
@@ -266,7 +265,7 @@ export class Call extends Emitter<CallEvents> {
 
   /** @internal one job after the other: a description must be in place before the next message acts on it */
   _run(job: () => unknown): Promise<unknown> {
-    return (this._queue = this._queue.then(job, job));
+    return (this._queue = Promise.resolve(this._queue).then(job, job));
   }
 
   /** @internal */
@@ -306,6 +305,6 @@ export class Call extends Emitter<CallEvents> {
     this._tracks();
     this.pc.close();
     // a job on a closed connection never ends (WebRTC 1.0, section 4.4.1.2): nothing may wait for it
-    this._queue = Promise.resolve();
+    this._queue = undefined;
   }
 }

@@ -23,7 +23,7 @@ export class RtcJsonError extends Error implements ErrorInfo {
 
   constructor(message: string, info: ErrorInfo = {}) {
     super(message);
-    Object.assign(this, { code: 0, retryable: /^(408|429|5)/.test(info.code as never) }, info);
+    Object.assign(this, { code: 0, retryable: /^5|408|429/.test(info.code as never) }, info);
   }
 }
 

@@ -141,7 +141,7 @@ export class Phone extends Emitter<PhoneEvents> {
 
   /** The same without waiting. */
   close(): void {
-    this._send('unregister', {});
+    this._send('unregister');
     this._stop(new RtcJsonError('closed'), 'normal_clearing');
   }
 
@@ -159,7 +159,7 @@ export class Phone extends Emitter<PhoneEvents> {
   }
 
   /** @internal sends if there is a session; otherwise the message is lost */
-  _send(type: string, payload: object): string {
+  _send(type: string, payload: object = {}): string {
     // a page that was reloaded must not use an id again: the server would take it for a retry
     const frame = JSON.stringify({ type, payload, id: (this._id = this._ids++ + '') });
     if (this.state === 'registered') this._socket!.send(frame);
@@ -176,7 +176,7 @@ export class Phone extends Emitter<PhoneEvents> {
     socket.onclose = () => socket === this._socket && this._lost();
     // also finds a server that takes the connection and never answers
     this._heard = 1;
-    this._timer = setInterval(() => (this._heard-- ? this._send('ping', {}) : this._lost()), 20000);
+    this._timer = setInterval(() => (this._heard-- ? this._send('ping') : this._lost()), 20000);
   }
 
   /** @internal */
@@ -225,8 +225,8 @@ export class Phone extends Emitter<PhoneEvents> {
 
   /** @internal the end of a session and of all that belongs to it */
   _forget(error: RtcJsonError, reason: EndReason = 'session_expired'): void {
-    for (const call of this.calls) call._end(reason);
-    for (const { _settle } of this._waiting.values()) _settle(Promise.reject(error));
+    this.calls.forEach((call) => call._end(reason));
+    this._waiting.forEach(({ _settle }) => _settle(Promise.reject(error)));
     this._waiting.clear();
   }
 
@@ -296,7 +296,7 @@ export class Phone extends Emitter<PhoneEvents> {
     this.registration = payload;
     this._attempts = 0;
     this._setState('registered');
-    for (const snapshot of payload.calls) if (snapshot.state === 'incoming') this._ring(snapshot);
-    for (const { _frame } of this._waiting.values()) this._socket!.send(_frame!);
+    payload.calls.forEach((snapshot: any) => snapshot.state === 'incoming' && this._ring(snapshot));
+    this._waiting.forEach(({ _frame }) => this._socket!.send(_frame!));
   }
 }

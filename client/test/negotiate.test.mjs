@@ -1,7 +1,7 @@
 // Descriptions after the first: each row of the table in docs/protocol.md, and what crosses what.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { clock, established, registered, settle } from './fakes.mjs';
+import { clock, established, registered, settle, tick } from './fakes.mjs';
 
 async function talking(t) {
   clock(t);
@@ -91,7 +91,7 @@ test('update that is refused: rolled back, and the call goes on', async (t) => {
   await settle();
   assert.deepEqual(call.pc.log, ['local offer 2 ice 1', 'rollback']);
   assert.equal(call.state, 'established');
-  t.mock.timers.tick(10_000);
+  tick(10_000);
   await settle();
   assert.equal(socket.count('update'), 1);
 });
@@ -107,10 +107,10 @@ test('glare: our update crosses an offer of theirs. Ours is rolled back, theirs 
   assert.deepEqual(call.pc.log, ['local offer 2 ice 1', 'rollback', 'remote offer theirs', 'local answer 3 ice 1']);
   assert.equal(socket.find('answer').payload.sdp, 'answer 3 ice 1');
   assert.equal(socket.count('update'), 1);
-  t.mock.timers.tick(999);
+  tick(999);
   await settle();
   assert.equal(socket.count('update'), 1, 'not at once');
-  t.mock.timers.tick(1);
+  tick(1);
   await settle();
   const { payload, id } = socket.find('update');
   assert.notEqual(id, first);
@@ -127,7 +127,7 @@ test('glare: the error is there before their offer', async (t) => {
   socket.say('error', { message: 'Request Pending', code: 491, callId: 'c1', retryable: true }, socket.find('update').id);
   await updated({ sdp: 'theirs', answerNeeded: true });
   assert.deepEqual(call.pc.log, ['local offer 2 ice 1', 'rollback', 'remote offer theirs', 'local answer 3 ice 1']);
-  t.mock.timers.tick(2000);
+  tick(2000);
   await settle();
   assert.equal(socket.count('update'), 2);
 });
@@ -142,12 +142,12 @@ test('glare: asked for an offer while an update is open. The refusal of the upda
   await settle();
   assert.equal(call.pc.log.includes('rollback'), false);
   // and it is not made again before the other exchange is over
-  t.mock.timers.tick(1000);
+  tick(1000);
   await settle();
   assert.equal(socket.count('update'), 1);
   await updated({ sdp: 'their answer' });
   assert.deepEqual(call.pc.log, ['local offer 2 ice 1', 'local offer 3 ice 2', 'remote answer their answer']);
-  t.mock.timers.tick(1000);
+  tick(1000);
   await settle();
   assert.equal(socket.find('update').payload.sdp, 'offer 4 ice 3');
 });
@@ -159,7 +159,7 @@ test('two updates go one after the other', async (t) => {
   await settle();
   assert.equal(socket.count('update'), 1);
   await updated({ sdp: 'a1' }, socket.find('update').id);
-  t.mock.timers.tick(2000);
+  tick(2000);
   await settle();
   assert.equal(socket.count('update'), 2);
 });
@@ -171,7 +171,7 @@ test('an update that waits ends with the call', async (t) => {
   socket.say('error', { message: 'Request Pending', code: 491, callId: 'c1', retryable: true }, socket.find('update').id);
   await settle();
   call.hangup();
-  t.mock.timers.tick(2000);
+  tick(2000);
   await assert.rejects(promise);
   assert.equal(socket.count('update'), 1);
 });
@@ -194,10 +194,10 @@ test('the path is lost: after a while an ICE restart, unless it comes back by it
     await t.test(states.join(', '), async (t) => {
       const { call, socket } = await talking(t);
       for (const state of states) call.pc.ice(state);
-      t.mock.timers.tick(1999);
+      tick(1999);
       await settle();
       assert.equal(socket.count('update'), 0);
-      t.mock.timers.tick(1);
+      tick(1);
       await settle();
       assert.equal(socket.count('update'), restarts);
     });
@@ -210,12 +210,12 @@ test('a path that is lost before the answer, or after the end, is nobody’s con
   const call = phone.call('1003');
   await settle();
   call.pc.ice('failed');
-  t.mock.timers.tick(5000);
+  tick(5000);
   await settle();
   assert.equal(socket.count('update'), 0);
   phone.close();
   call.pc.ice('failed');
-  t.mock.timers.tick(5000);
+  tick(5000);
   await settle();
   assert.equal(socket.count('update'), 0);
 });
@@ -223,11 +223,11 @@ test('a path that is lost before the answer, or after the end, is nobody’s con
 test('a restart that fails for now is tried again', async (t) => {
   const { call, socket } = await talking(t);
   call.pc.ice('failed');
-  t.mock.timers.tick(2000);
+  tick(2000);
   await settle();
   socket.say('error', { message: 'Server Time-out', code: 504, callId: 'c1' }, socket.find('update').id);
   await settle();
-  t.mock.timers.tick(2000);
+  tick(2000);
   await settle();
   assert.equal(socket.count('update'), 2);
 });

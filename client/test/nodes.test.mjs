@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { anyNode } from '../dist/nodes.js';
-import { accept, clock, established, FakeSocket, newPhone, reconnected, settle } from './fakes.mjs';
+import { accept, clock, established, FakeSocket, newPhone, reconnected, settle, tick } from './fakes.mjs';
 
 const [a, b, c] = ['wss://a.example', 'wss://b.example', 'wss://c.example'];
 
@@ -42,20 +42,20 @@ test('a server that is silent is given up after four seconds', async (t) => {
   socket.drop();
   const silent = reconnected(t);
   assert.equal(silent.url, a);
-  t.mock.timers.tick(3999);
+  tick(3999);
   assert.equal(silent.closed, false);
-  t.mock.timers.tick(1);
+  tick(1);
   assert.equal(silent.closed, true);
   assert.equal(reconnected(t).url, b);
   // one that has taken the connection is not hurried
   const taken = FakeSocket.last;
   taken.open();
   await settle();
-  t.mock.timers.tick(9000);
+  tick(9000);
   assert.equal(taken.closed, false);
   phone.close();
   const { length } = FakeSocket.all;
-  t.mock.timers.tick(60_000);
+  tick(60_000);
   assert.equal(FakeSocket.all.length, length);
 });
 

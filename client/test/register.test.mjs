@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RtcJsonError } from '../dist/rtc-json.js';
-import { accept, clock, FakeSocket, newPhone, reconnected, registered, settle } from './fakes.mjs';
+import { accept, clock, FakeSocket, newPhone, reconnected, registered, settle, tick } from './fakes.mjs';
 
 test('register sends one frame with the credentials and resolves with the outcome', async () => {
   const phone = newPhone();
@@ -73,7 +73,7 @@ test('a server that cannot be reached rejects as retryable, without reconnecting
   FakeSocket.last.drop();
   await assert.rejects(promise, { name: 'RtcJsonError', code: 0, retryable: true });
   const sockets = FakeSocket.all.length;
-  t.mock.timers.tick(60_000);
+  tick(60_000);
   assert.equal(FakeSocket.all.length, sockets);
   assert.equal(phone.state, 'closed');
 });
@@ -104,14 +104,14 @@ test('a silent server counts as lost; one that answers pings does not', async (t
   clock(t);
   const { phone, socket } = await registered();
   for (let i = 0; i < 4; i++) {
-    t.mock.timers.tick(20_000);
+    tick(20_000);
     socket.say('pong', {}, socket.find('ping').id);
   }
   assert.equal(socket.count('ping'), 4);
   assert.equal(phone.state, 'registered');
-  t.mock.timers.tick(20_000);
+  tick(20_000);
   assert.equal(phone.state, 'registered');
-  t.mock.timers.tick(20_000);
+  tick(20_000);
   assert.equal(phone.state, 'reconnecting');
   assert.ok(socket.closed);
   assert.notEqual(reconnected(t), socket);
@@ -123,7 +123,7 @@ test('a server that takes the connection and says nothing counts as lost', async
   const phone = newPhone();
   const promise = phone.register();
   FakeSocket.last.open();
-  t.mock.timers.tick(40_000);
+  tick(40_000);
   await assert.rejects(promise, { retryable: true });
 });
 

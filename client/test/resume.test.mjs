@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { accept, clock, established, FakePeer, FakeSocket, reconnected, registered, settle, snapshot } from './fakes.mjs';
+import { accept, clock, established, FakePeer, FakeSocket, reconnected, registered, settle, snapshot, tick } from './fakes.mjs';
 
 test('a lost socket: the session is resumed with its token, the last event and the password', async (t) => {
   clock(t);
@@ -36,7 +36,7 @@ test('waits grow up to the longest one, and go by chance', async (t) => {
   for (let last = socket; waits.length < 6; ) {
     last.drop();
     let wait = 0;
-    for (; FakeSocket.last === last; wait++) t.mock.timers.tick(1);
+    for (; FakeSocket.last === last; wait++) tick(1);
     waits.push(wait);
     last = FakeSocket.last;
   }
@@ -44,7 +44,7 @@ test('waits grow up to the longest one, and go by chance', async (t) => {
   t.mock.method(Math, 'random', () => 0);
   const last = FakeSocket.last;
   last.drop();
-  t.mock.timers.tick(1);
+  tick(1);
   assert.notEqual(FakeSocket.last, last);
   phone.close();
 });
@@ -56,7 +56,7 @@ test('register tries at once while the phone waits', async (t) => {
   const promise = phone.register();
   assert.notEqual(FakeSocket.last, socket);
   const { length } = FakeSocket.all;
-  t.mock.timers.tick(9000);
+  tick(9000);
   assert.equal(FakeSocket.all.length, length, 'and not once more when the wait is over');
   await accept();
   await promise;
@@ -240,7 +240,7 @@ test('close ends the registration and with it the calls, and leaves no timer beh
   const end = await call.ended;
   assert.deepEqual([end.reason, end.error], ['normal_clearing', undefined]);
   const sockets = FakeSocket.all.length;
-  t.mock.timers.tick(60_000);
+  tick(60_000);
   assert.equal(FakeSocket.all.length, sockets);
 });
 

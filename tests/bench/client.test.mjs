@@ -51,7 +51,7 @@ after(async () => {
   await servers?.asterisk.stop();
 });
 
-const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 const figures = {};
 function print(name, value) {
   figures[name] = value;

@@ -8,7 +8,7 @@ const byKamailio = /^KAMAILIO_\d/;
 /** Values for switches that are values, too. */
 const values = {
   ASTERISK_IP: '"192.0.2.20"', JWT_KEYS: '"/etc/kamailio/jwt-keys.json"', TURN_URIS: '"turn:turn.example.org"',
-  DIRECTORY_URL: '"sqlite:///etc/kamailio/kamailio.sqlite"', RECORDS_URL: '"sqlite:///etc/kamailio/kamailio.sqlite"', API_ORIGINS: '"https://desk.example.org"', GENESYS_URI: '"sip:genesys.example.org"',
+  DIRECTORY_URL: '"sqlite:///var/lib/kamailio/kamailio.sqlite"', RECORDS_URL: '"sqlite:///var/lib/kamailio/kamailio.sqlite"', API_ORIGINS: '"https://desk.example.org"', GENESYS_URI: '"sip:genesys.example.org"',
 };
 /** Switches that make sense with another one only. */
 const needs = { WITHOUT_TLS: ['WITH_PLAIN_WS'], WITH_POSTGRES: ['WITH_LOCAL'], WITH_MYSQL: ['WITH_LOCAL'], TURN_URIS: ['TURN_SECRET="file:/etc/kamailio/turn-secret"'] };

@@ -95,12 +95,19 @@ thread_local! {
     static ANSWER: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
+const DIRTY: &[u8] = b"t/";
+
 fn replica_key(dn: &str) -> Vec<u8> {
     [b"n/", dn.as_bytes()].concat()
 }
 
+/// (no prefix of another kind of record: `d/` is the directory's)
 fn dirty_key(dn: &str) -> Vec<u8> {
+<<<<<<< HEAD
     [b"t/", dn.as_bytes()].concat()
+=======
+    [DIRTY, dn.as_bytes()].concat()
+>>>>>>> docs7
 }
 
 fn member_key(node: &str) -> Vec<u8> {
@@ -564,7 +571,11 @@ impl Runtime {
         let Some(nodes) = &self.nodes else { return };
         let mut items = Vec::new();
         let mut bytes = 0;
+<<<<<<< HEAD
         let marked = due.iter().filter_map(|key| dn_in(key, b"t/"));
+=======
+        let marked = due.iter().filter_map(|key| dn_in(key, DIRTY));
+>>>>>>> docs7
         for dn in marked.take(RECORDS_A_TICK) {
             // first: what changes from here on is marked anew
             if let Ok(Some(mut guard)) = self.arena.lock(&dirty_key(dn)) {
@@ -677,4 +688,19 @@ pub fn list(runtime: &Runtime, sink: &Sink<'_>) -> i32 {
         });
     }
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // they are records of one arena
+    #[test]
+    fn what_is_to_be_told_is_no_entry_of_the_directory() {
+        let keys = [dirty_key("5001"), replica_key("5001"), member_key("5001")];
+        for key in &keys {
+            assert_eq!(crate::directory::entry_dn(key), None);
+            assert_ne!(*key, crate::runtime::agent_key("5001"));
+        }
+    }
 }
