@@ -103,11 +103,7 @@ fn replica_key(dn: &str) -> Vec<u8> {
 
 /// (no prefix of another kind of record: `d/` is the directory's)
 fn dirty_key(dn: &str) -> Vec<u8> {
-<<<<<<< HEAD
-    [b"t/", dn.as_bytes()].concat()
-=======
     [DIRTY, dn.as_bytes()].concat()
->>>>>>> docs7
 }
 
 fn member_key(node: &str) -> Vec<u8> {
@@ -571,11 +567,7 @@ impl Runtime {
         let Some(nodes) = &self.nodes else { return };
         let mut items = Vec::new();
         let mut bytes = 0;
-<<<<<<< HEAD
-        let marked = due.iter().filter_map(|key| dn_in(key, b"t/"));
-=======
         let marked = due.iter().filter_map(|key| dn_in(key, DIRTY));
->>>>>>> docs7
         for dn in marked.take(RECORDS_A_TICK) {
             // first: what changes from here on is marked anew
             if let Ok(Some(mut guard)) = self.arena.lock(&dirty_key(dn)) {
