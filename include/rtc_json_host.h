@@ -91,7 +91,8 @@ typedef struct rtc_json_host {
 	rtc_json_ha1_result_t (*ha1)(rtc_json_str_t user, rtc_json_str_t realm, char *out, size_t out_len);
 	/* Writes an agent's skills, with commas between, into the directory's table. 0: written, or there is no table. */
 	int32_t (*directory_write)(rtc_json_str_t dn, rtc_json_str_t skills);
-	/* Writes the record of a call into its table; one that is there already stays. Negative: it could not be. */
+	/* Writes the record of a call into its table; one that is there already stays. -1: the table cannot be reached. -2: it can,
+	 * and does not take the record. */
 	int32_t (*record_write)(const rtc_json_call_record_t *record);
 	/* Sends a message to all other nodes. Negative: it could not be. */
 	int32_t (*node_broadcast)(rtc_json_str_t body);

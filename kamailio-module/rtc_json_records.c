@@ -91,5 +91,5 @@ int32_t rtcj_record_write(const rtc_json_call_record_t *record)
 	known = is_written(keys, values);
 	if(known != 0)
 		return known < 0 ? -1 : 0;
-	return dbf.insert(db, keys, values, COLUMNS) < 0 ? -1 : 0;
+	return dbf.insert(db, keys, values, COLUMNS) < 0 ? -2 : 0;
 }

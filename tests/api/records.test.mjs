@@ -414,6 +414,31 @@ describe('records in SQLite', () => {
     assert.deepEqual(reasons.filter((reason) => !found.has(reason)), []);
   });
 
+  test('one that the table does not take holds up no others: it is in the log', async () => {
+    bench.expectLog(/records of calls cannot be written|the table does not take|sqlite|db_/);
+    const a = await bench.agent('5001');
+    const far = await bench.peer();
+    const other = await bench.peer();
+    sql(`CREATE TRIGGER refuse BEFORE INSERT ON rtc_json_calls WHEN NEW.callee = '${to(far)}' BEGIN SELECT RAISE(ABORT, 'not that one'); END;`);
+    const refusedOne = await callOut(a, far);
+    await endCall(a, refusedOne);
+    const next = await callOut(a, other);
+    await endCall(a, next);
+    await written([next.callId]);
+    const found = await until(() => /the table does not take the record of a call, and it goes on without it: (\{.*\})/.exec(kamailio.log()), { ms: 15_000, what: 'the line' });
+    assert.equal(JSON.parse(found[1]).callId, refusedOne.callId);
+    assert.equal(rows().filter((row) => row.call_id === refusedOne.callId).length, 0);
+    // a table that takes none is waited for
+    sql(`DROP TRIGGER refuse; CREATE TRIGGER refuse BEFORE INSERT ON rtc_json_calls BEGIN SELECT RAISE(ABORT, 'none'); END;`);
+    const made = [];
+    for (let i = 0; i < 3; i += 1) { const one = await callOut(a, other); await endCall(a, one); made.push(one.callId); }
+    await sleep(7000);
+    sql('DROP TRIGGER refuse;');
+    await written(made);
+    assert.deepEqual(rows().map((row) => row.call_id).slice(-3), made);
+    assert.equal(kamailio.log().match(/the table does not take/g).length, 1);
+  });
+
   test('none is lost while the database is away, not even by a restart or a crash', async () => {
     // (the last of them is what a crash leaves behind)
     bench.expectLog(/records of calls cannot be written|sqlite|db_|contains old pid/);

@@ -45,6 +45,17 @@ pub enum Ha1Answer {
     Failed,
 }
 
+/// What became of the record of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is in the table.
+    Yes,
+    /// The table cannot be reached.
+    NotNow,
+    /// The table does not take it.
+    Refused,
+}
+
 /// The host's functions. All are there: [`Host::new`] checks it.
 pub struct Host(rtc_json_host_t);
 
@@ -188,8 +199,8 @@ impl Host {
         })
     }
 
-    /// Writes the record of a call into its table; false if it cannot be.
-    pub fn record_write(&self, call: &PastCall) -> bool {
+    /// Writes the record of a call into its table.
+    pub fn record_write(&self, call: &PastCall) -> Written {
         let started = iso_time(call.started);
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let transfers = call.transfers_json();
@@ -212,10 +223,15 @@ impl Host {
             answer_after: number(call.answer_after),
             recorded: call.recorded.into(),
         };
-        self.0.record_write.is_some_and(|write| {
-            // SAFETY: as in `log`; `raw` and all it lends live until the call returns
-            unsafe { write(&raw) >= 0 }
-        })
+        let Some(write) = self.0.record_write else {
+            return Written::NotNow;
+        };
+        // SAFETY: as in `log`; `raw` and all it lends live until the call returns
+        match unsafe { write(&raw) } {
+            0.. => Written::Yes,
+            -2 => Written::Refused,
+            _ => Written::NotNow,
+        }
     }
 
     /// Sends a message to all other nodes; false if it cannot be.

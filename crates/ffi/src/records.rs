@@ -10,7 +10,7 @@ use rtc_json_api::calls::{PastCall, PastTransfer};
 use rtc_json_engine::{CallRecord, Direction};
 use rtc_json_store::NEVER;
 
-use crate::host::Level;
+use crate::host::{Level, Written};
 use crate::runtime::Runtime;
 use crate::stats::Stat;
 
@@ -25,12 +25,16 @@ pub struct Records {
     pub write: bool,
     /// When the first one that is not there was first looked for; of this process. 0 for none.
     pub missed_at: AtomicU64,
+    /// Since when the table takes the first one that waits no more; of this process. 0: it does.
+    pub refused_at: AtomicU64,
     /// When the operator was last told that they cannot be written; of this process. 0: they can be.
     pub told_at: AtomicU64,
 }
 
 /// Milliseconds for which a record that has a number may not be there yet.
 const MISSING_FOR: u64 = 5_000;
+/// Milliseconds for which a record that the table does not take is tried.
+const REFUSED_FOR: u64 = 5_000;
 /// Milliseconds between two log lines about the same trouble.
 const TELL_EVERY: u64 = 60_000;
 
@@ -85,12 +89,20 @@ impl Runtime {
         let written = self.stat(Stat::CallRecordsWritten);
         let mut number = written.load(Ordering::Relaxed) + 1;
         while number <= self.stat(Stat::CallRecords).load(Ordering::Relaxed) {
-            let stored = match self.arena.lock(&key(number)) {
-                Ok(Some(guard)) => postcard::from_bytes::<PastCall>(guard.record()).ok(),
-                _ => None,
-            };
-            match stored {
-                Some(call) if !self.host.record_write(&call) => {
+            let stored = self.stored_record(number);
+            let outcome = stored.as_ref().map(|call| self.host.record_write(call));
+            match (outcome, stored) {
+                (Some(Written::Refused), Some(call)) if self.is_refused_alone(number) => {
+                    // it must not hold up all that follow
+                    self.host.log(
+                        Level::Error,
+                        &format!(
+                            "the table does not take the record of a call, and it goes on without it: {}",
+                            call.json()
+                        ),
+                    );
+                }
+                (Some(Written::Refused | Written::NotNow), _) => {
                     // told once a minute, not once a second
                     let now = Self::now();
                     let told = self.records.told_at.load(Ordering::Relaxed);
@@ -107,11 +119,12 @@ impl Runtime {
                     }
                     return;
                 }
-                Some(_) => self.records.missed_at.store(0, Ordering::Relaxed),
+                (Some(Written::Yes), _) => self.records.missed_at.store(0, Ordering::Relaxed),
                 // its number is taken a moment before it is stored; of a process that died in between nothing will come
-                None if !self.has_waited() => return,
-                None => {}
+                (None, _) if !self.has_waited() => return,
+                (None, _) => {}
             }
+            self.records.refused_at.store(0, Ordering::Relaxed);
             written.store(number, Ordering::Relaxed);
             let last = self.stat(Stat::CallRecords).load(Ordering::Relaxed);
             if number + self.records.keep <= last {
@@ -120,6 +133,28 @@ impl Runtime {
             number += 1;
         }
         self.records.told_at.store(0, Ordering::Relaxed);
+    }
+
+    fn stored_record(&self, number: u64) -> Option<PastCall> {
+        match self.arena.lock(&key(number)) {
+            Ok(Some(guard)) => postcard::from_bytes(guard.record()).ok(),
+            _ => None,
+        }
+    }
+
+    /// Has the table refused this record for long enough, and takes the next one? Then it is the record's fault. Where it takes
+    /// none, the table is to be put right, and all wait.
+    fn is_refused_alone(&self, number: u64) -> bool {
+        let now = Self::now();
+        let since = self.records.refused_at.load(Ordering::Relaxed);
+        if since == 0 {
+            self.records.refused_at.store(now, Ordering::Relaxed);
+            return false;
+        }
+        now.saturating_sub(since) >= REFUSED_FOR
+            && self
+                .stored_record(number + 1)
+                .is_some_and(|next| self.host.record_write(&next) == Written::Yes)
     }
 
     /// Has a record that is not there been waited for long enough?
@@ -155,10 +190,7 @@ impl Runtime {
         let mut found = Vec::new();
         let mut number = last.min(before.saturating_sub(1));
         while number >= oldest && number > 0 && found.len() < limit {
-            let stored = match self.arena.lock(&key(number)) {
-                Ok(Some(guard)) => postcard::from_bytes::<PastCall>(guard.record()).ok(),
-                _ => None,
-            };
+            let stored = self.stored_record(number);
             if let Some(call) = stored.filter(|call| wanted(&call.dn)) {
                 found.push((number, call));
             }

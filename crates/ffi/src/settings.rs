@@ -439,6 +439,7 @@ impl Settings {
                 log: raw.log_calls != 0,
                 write: raw.write_calls != 0,
                 missed_at: AtomicU64::new(0),
+                refused_at: AtomicU64::new(0),
                 told_at: AtomicU64::new(0),
             },
             arena_path,
