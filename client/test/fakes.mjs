@@ -249,7 +249,7 @@ export async function registered(options, payload) {
 /** The next socket that the client opens after it lost one. The clock must be a fake one. */
 export function reconnected(t) {
   const before = FakeSocket.all.length;
-  for (let i = 0; i < 100 && FakeSocket.all.length === before; i++) tick(100);
+  for (let i = 0; i < 10_000 && FakeSocket.all.length === before; i++) tick(1);
   return FakeSocket.last;
 }
 

@@ -23,8 +23,14 @@ export async function startPostgres() {
   // the server refuses to run as root
   const root = process.getuid?.() === 0;
   const id = (flag) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }));
-  const drop = root ? ['setpriv', `--reuid=${id('-u')}`, `--regid=${id('-g')}`, '--clear-groups'] : ['env'];
-  if (root) fs.chownSync(dir, id('-u'), id('-g'));
+  let drop = root ? ['setpriv', `--reuid=${id('-u')}`, `--regid=${id('-g')}`, '--clear-groups'] : ['env'];
+  try {
+    if (root) fs.chownSync(dir, id('-u'), id('-g'));
+  } catch (error) {
+    if (error.code !== 'EINVAL') throw error;
+    // root only within the namespace of somebody who is not, where there is no other user: the same one by another number
+    drop = ['unshare', '--user', `--map-user=${id('-u')}`, `--map-group=${id('-g')}`];
+  }
   const data = path.join(dir, 'data');
   const run = (name, args, more = {}) => execFileSync(drop[0], [...drop.slice(1), `${bin}/${name}`, ...args], { cwd: dir, encoding: 'utf8', stdio: ['pipe', 'pipe', 'pipe'], ...more });
   const options = `-p ${port} -h 127.0.0.1 -k ${dir} -c fsync=off -c max_connections=60`;
