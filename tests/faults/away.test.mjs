@@ -55,7 +55,7 @@ describe('the database of users and records', () => {
     postgres.stop();
     // whoever is there calls and takes calls, and comes back after a lost connection
     for (let i = 0; i < CALLS; i += 1) await call();
-    b.rst();
+    b.terminate();
     const again = await resume(kamailio, '5002', b.registered.session);
     assert.deepEqual(again.registered.calls.map((one) => one.callId), [through.callId]);
     await endCall(again, through);
@@ -96,6 +96,12 @@ describe('the TURN server', () => {
     try { return (await turn.allocate(server)).code; } catch { return undefined; } finally { turn.close(); }
   };
 
+  /** Memory once nobody is there. */
+  const settled = async () => {
+    await until(async () => await kamailio.stat('arena_records') === 0 && (await kamailio.rpc('core.tcp_info')).opened_connections <= 1, { ms: 30_000, every: 200, what: 'nobody is connected' });
+    return memoryOf(kamailio);
+  };
+
   before(async () => {
     coturn = await startCoturn({ secret });
     kamailio = await startKamailio({
@@ -106,7 +112,7 @@ describe('the TURN server', () => {
   after(async () => { await kamailio?.stop(); await coturn?.stop(); });
 
   test('away, and back', { timeout: 120_000 }, async () => {
-    const from = await memoryOf(kamailio);
+    const from = await settled();
     const far = await bench.peer();
     const times = { there: [], away: [] };
     const round = async (list) => {
@@ -134,7 +140,7 @@ describe('the TURN server', () => {
     await coturn.start();
     for (const client of [a, b]) assert.equal(await allocated(turnOf(client.registered)), 200);
     await bench.finish();
-    backAtBaseline(from, await memoryOf(kamailio));
+    backAtBaseline(from, await settled());
     noAlarm(kamailio);
   });
 });
