@@ -113,6 +113,9 @@ torture: ## the torture messages of RFC 4475 as requests and as replies, RFC 645
 test-memory: ## calls with Kamailio under valgrind
 	@exec tests/run memory
 
+miri: ## the tests of the pure crates under Miri (a nightly Rust with the components miri and rust-src)
+	@exec scripts/miri.sh
+
 test-faults: ## what is promised when processes die, servers are away, memory and packets are lost, clients are hostile (some ten minutes)
 	@scripts/install-deps.sh build kamailio
 	@exec tests/run faults
