@@ -107,11 +107,14 @@ test-packages: ## the Debian package, installed into a Debian folder of its own 
 test-versions: ## the same module on Kamailio 6.0 and 6.1 (installs them into folders of their own)
 	@exec tests/run versions
 
-torture: ## the torture messages of RFC 4475 as requests and as replies, and RFC 6455 frame by frame, on a real Kamailio
+torture: ## the torture messages of RFC 4475 as requests and as replies, RFC 6455 frame by frame, and the Autobahn test suite, on a real Kamailio
 	@exec tests/run torture
 
 test-memory: ## calls with Kamailio under valgrind
 	@exec tests/run memory
+
+miri: ## the tests of the pure crates under Miri (a nightly Rust with the components miri and rust-src)
+	@exec scripts/miri.sh
 
 test-faults: ## what is promised when processes die, servers are away, memory and packets are lost, clients are hostile (some ten minutes)
 	@scripts/install-deps.sh build kamailio

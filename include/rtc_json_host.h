@@ -156,6 +156,7 @@ typedef struct rtc_json_config {
 	rtc_json_str_t api_origins;       /* origins whose pages may use the REST API; empty: none */
 	rtc_json_str_t genesys_uri;       /* SIP URI that is asked whether it is there; empty: none */
 	int32_t genesys_interval;         /* seconds */
+	int32_t next_hop_interval;        /* seconds from one question to the next hop to the next; 0: it is not asked */
 	int32_t call_history;             /* records of past calls that are kept */
 	int32_t log_calls;                /* a log line for each call that is over */
 	int32_t write_calls;              /* record_write is to be called */

@@ -36,7 +36,7 @@ static struct params
 	int arena_size, require_dtls, max_frame, max_calls_per_agent, max_sessions_per_agent;
 	int resume_grace, expires, ring_timeout, log_messages;
 	int session_expires, min_se, max_redirects, dtmf_duration, accept_refer, jwt_leeway, turn_ttl;
-	int genesys_interval, call_history, log_calls;
+	int genesys_interval, next_hop_interval, call_history, log_calls;
 	int call_rate, register_failures, register_failures_address, max_sockets_address, away_reply;
 	str event_callback, node_secret;
 } params = {
@@ -71,6 +71,7 @@ static struct params
 	.jwt_leeway = 30,
 	.turn_ttl = 600,
 	.genesys_interval = 10,
+	.next_hop_interval = 1,
 	.call_history = 1000,
 };
 /* clang-format on */
@@ -333,6 +334,7 @@ static int fill_config(rtc_json_config_t *c)
 	c->api_origins = rtcj_from_str(&params.api_origins);
 	c->genesys_uri = rtcj_from_str(&params.genesys_uri);
 	c->genesys_interval = params.genesys_interval;
+	c->next_hop_interval = params.next_hop_interval;
 	c->call_history = params.call_history;
 	c->log_calls = params.log_calls;
 	c->write_calls = rtcj_records_url.len > 0;
@@ -492,6 +494,7 @@ static param_export_t mod_params[] = {
 	{"api_origins", PARAM_STR, &params.api_origins},
 	{"genesys_uri", PARAM_STR, &params.genesys_uri},
 	{"genesys_interval", PARAM_INT, &params.genesys_interval},
+	{"next_hop_interval", PARAM_INT, &params.next_hop_interval},
 	{"call_history", PARAM_INT, &params.call_history},
 	{"log_calls", PARAM_INT, &params.log_calls},
 	{"event_callback", PARAM_STR, &params.event_callback},

@@ -228,7 +228,7 @@ export interface Ack {
 }
 
 export interface Notice {
-  /** A word, such as `draining`: connect elsewhere soon. */
+  /** A word: `draining` (connect elsewhere soon), `unreachable` (the SIP server behind this one is silent), `reachable` (it answers again). */
   reason: string;
 }
 

@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { onExit } from './cleanup.mjs';
+import { onExit, signal, until } from './cleanup.mjs';
 import { freePort, freePorts } from './ports.mjs';
 
 const script = fileURLToPath(new URL('../../scripts/asterisk.sh', import.meta.url));
@@ -51,6 +51,12 @@ export async function startAsterisk({ kamailio, genesys = '127.0.0.1:9', port, r
     recordings() { return fs.readdirSync(path.join(dir, 'spool/monitor'), { recursive: true }).map(String); },
 
     log() { return fs.readFileSync(path.join(dir, 'log/full'), 'utf8'); },
+
+    /** Ends it at once, as a crash would. Its folder stays. */
+    async kill() {
+      signal(pid, 'SIGKILL');
+      await until(() => !fs.existsSync(`/proc/${pid}`), { what: 'Asterisk is gone' });
+    },
 
     /** Ends it and removes its folder (unless that was given). */
     async stop() { forget(); tidy(); },

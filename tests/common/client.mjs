@@ -24,6 +24,8 @@ export class Client {
   log = [];
   /** @type {{ code: number, reason: string } | undefined} set once the connection is gone */
   closed;
+  /** Was it dropped from this side without a word? The server may not have noticed yet. */
+  dropped = false;
 
   #socket;
   #ws;
@@ -158,12 +160,16 @@ export class Client {
 
   /** Drops the connection with a TCP RST: no WebSocket close, no FIN. */
   rst() {
+    this.dropped = true;
     this.#socket.resetAndDestroy();
     this.#ws.terminate();
   }
 
   /** Drops the connection with a FIN, without a WebSocket close. */
-  terminate() { this.#ws.terminate(); }
+  terminate() {
+    this.dropped = true;
+    this.#ws.terminate();
+  }
 
   /** Stops or starts again reading from the socket, as a frozen tab does. */
   pause() { this.#ws.pause(); }

@@ -29,17 +29,33 @@ export async function startCoturn({ secret, edit = (conf) => conf }) {
   for (const [name, value] of Object.entries(values)) conf = conf.replace(new RegExp(`^${name}=.*$`, 'm'), `${name}=${value}`);
   const file = path.join(dir, 'turnserver.conf');
   fs.writeFileSync(file, edit(conf));
-  const log = fs.openSync(path.join(dir, 'log'), 'a');
-  const child = spawn('setpriv', [
-    '--pdeathsig', 'TERM', 'turnserver', '-c', file, '--log-file', 'stdout', '--pidfile', path.join(dir, 'pid'), '--userdb', path.join(dir, 'db'),
-  ], { cwd: dir, stdio: ['ignore', log, log] });
-  fs.closeSync(log);
-  const ended = new Promise((done) => { child.once('exit', done); child.once('error', done); });
+  let child;
+  let ended;
+  const start = async () => {
+    const log = fs.openSync(path.join(dir, 'log'), 'a');
+    child = spawn('setpriv', [
+      '--pdeathsig', 'TERM', 'turnserver', '-c', file, '--log-file', 'stdout', '--pidfile', path.join(dir, 'pid'), '--userdb', path.join(dir, 'db'),
+    ], { cwd: dir, stdio: ['ignore', log, log] });
+    fs.closeSync(log);
+    ended = new Promise((done) => { child.once('exit', done); child.once('error', done); });
+    await until(async () => {
+      if (child.exitCode !== null || child.pid === undefined) throw new Error('coturn ended at once');
+      const turn = await openTurn(port);
+      try { return await turn.binding(300).then(() => true, () => false); } finally { turn.close(); }
+    }, { ms: 10_000, what: 'coturn is ready' });
+  };
   const tidy = () => { signal(child.pid, 'SIGKILL'); fs.rmSync(dir, { recursive: true, force: true }); };
   const forget = onExit(tidy);
   const coturn = {
     port,
     log: () => fs.readFileSync(path.join(dir, 'log'), 'utf8'),
+    /** Starts it again after `kill`. */
+    start,
+    /** Ends it at once. */
+    async kill() {
+      signal(child.pid, 'SIGKILL');
+      await ended;
+    },
     async stop() {
       signal(child.pid, 'SIGTERM');
       await Promise.race([ended, new Promise((done) => { setTimeout(done, 3000).unref(); })]);
@@ -49,11 +65,7 @@ export async function startCoturn({ secret, edit = (conf) => conf }) {
     },
   };
   try {
-    await until(async () => {
-      if (child.exitCode !== null || child.pid === undefined) throw new Error('coturn ended at once');
-      const turn = await openTurn(port);
-      try { return await turn.binding(300).then(() => true, () => false); } finally { turn.close(); }
-    }, { ms: 10_000, what: 'coturn is ready' });
+    await start();
   } catch (error) {
     const text = coturn.log();
     await coturn.stop();

@@ -4,8 +4,6 @@ use serde::{Deserialize, Serialize};
 
 /// Answers in a row until what was down counts as up.
 pub const UP_AFTER: u8 = 2;
-/// Failures in a row until what was up counts as down.
-pub const DOWN_AFTER: u8 = 3;
 
 /// What is known of a server that is asked again and again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +25,9 @@ pub fn answers(code: u16) -> bool {
 }
 
 impl Probe {
-    /// A question was answered, or not. True when the state has changed by it. The first result counts at once.
-    pub fn saw(&mut self, answered: bool) -> bool {
+    /// A question was answered, or not. True when the state has changed by it. The first result counts at once, and then so many failures
+    /// in a row as `down_after` says.
+    pub fn saw(&mut self, answered: bool, down_after: u8) -> bool {
         if !self.known {
             self.known = true;
             self.up = answered;
@@ -39,7 +38,7 @@ impl Probe {
             return false;
         }
         self.streak += 1;
-        let enough = if self.up { DOWN_AFTER } else { UP_AFTER };
+        let enough = if self.up { down_after } else { UP_AFTER };
         if self.streak < enough {
             return false;
         }
@@ -60,7 +59,7 @@ mod tests {
         let mut feed = |results: &[bool]| {
             results
                 .iter()
-                .map(|r| (probe.saw(*r), probe.up))
+                .map(|r| (probe.saw(*r, 3), probe.up))
                 .collect::<Vec<_>>()
         };
         assert_eq!(feed(&[true]), [(true, true)]);

@@ -60,6 +60,7 @@ fn registered(config: &Config, rng: &mut ChaCha8Rng) -> Vec<u8> {
         now: 1,
         unix_now: 1,
         draining: false,
+        unreachable: false,
         rng,
     };
     let input = Input::Message {
@@ -101,6 +102,7 @@ fn one_call(
         now: 2,
         unix_now: 2,
         draining: false,
+        unreachable: false,
         rng,
     };
     let input = Input::Message {

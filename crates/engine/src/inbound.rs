@@ -427,7 +427,11 @@ impl Step<'_> {
                 InDialog::Record => self.on_record_reply(call, 503),
                 InDialog::Refer => self.on_refer_reply(call, 503, None),
                 InDialog::Reinvite | InDialog::Update => self.offer_failed(call, 503),
-                InDialog::Bye | InDialog::Trickle | InDialog::Notify | InDialog::Prack => {}
+                InDialog::Bye
+                | InDialog::Trickle
+                | InDialog::Notify
+                | InDialog::Prack
+                | InDialog::Look => {}
             }
         }
     }

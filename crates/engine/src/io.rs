@@ -92,6 +92,8 @@ pub enum Input<'a> {
     },
     /// The server is to become empty from now on.
     Draining,
+    /// The next hop has been silent for a while, or answers again after that. What `unreachable` of [`Env`](crate::Env) says holds from now on.
+    NextHop,
     /// Time has passed.
     Tick,
     /// Kamailio was started again: no connection and no transaction of before exists any more.
@@ -220,7 +222,7 @@ pub enum Purpose {
     InDialog,
     /// MESSAGE with a text of a browser.
     Text,
-    /// OPTIONS of the server's own. No agent's: nothing here sends one.
+    /// OPTIONS outside of any call. No agent's: nothing here sends one.
     Probe,
 }
 

@@ -22,6 +22,7 @@ mod io;
 mod limits;
 mod model;
 mod moving;
+mod next_hop;
 mod offer;
 mod outbound;
 mod register;

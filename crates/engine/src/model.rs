@@ -41,6 +41,8 @@ pub struct Agent {
     pub next_session: u32,
     /// How fast its browsers begin calls.
     pub call_rate: Rate,
+    /// When to look what a next hop that was silent still knows of this agent; 0 for never.
+    pub look_at: u64,
 }
 
 /// One browser (one WebSocket at a time, several over its life).
@@ -514,6 +516,8 @@ pub enum InDialog {
     Notify,
     /// PRACK.
     Prack,
+    /// OPTIONS, to see whether the far side still knows the dialog.
+    Look,
 }
 
 impl InDialog {
@@ -527,6 +531,7 @@ impl InDialog {
             InDialog::Refer => "REFER",
             InDialog::Notify => "NOTIFY",
             InDialog::Prack => "PRACK",
+            InDialog::Look => "OPTIONS",
         }
     }
 }
@@ -960,6 +965,7 @@ impl Agent {
             .chain(texts)
             .chain(self.upstream.asking.due())
             .chain(refresh)
+            .chain(Some(self.look_at).filter(|at| *at != 0))
             .min()
             .unwrap_or(u64::MAX)
     }

@@ -103,7 +103,8 @@ impl Step<'_> {
             InDialog::Record => self.on_record_reply(call, code),
             InDialog::Refer => self.on_refer_reply(call, code, message),
             InDialog::Notify => self.on_notify_reply(call),
-            InDialog::Prack => {}
+            // any other answer, or none, says nothing of the dialog
+            InDialog::Prack | InDialog::Look => {}
         }
     }
 

@@ -66,10 +66,8 @@ impl Step<'_> {
         self.renew(session);
         self.out.push(Output::Count(Counter::Registered));
         self.registered(session, &pending.request);
-        if self.draining {
-            // its registration was under way when the others were told
-            self.tell_draining(session);
-        }
+        // its registration was under way when the others were told
+        self.tell_state(session);
     }
 
     /// Room for one more session; false if the new one was refused instead.
@@ -160,10 +158,8 @@ impl Step<'_> {
         }
         self.repeat_challenges(session);
         self.repeat_offers(session);
-        if self.draining {
-            // it may have been away when the others were told. Behind what it missed, whose numbers are lower
-            self.tell_draining(session);
-        }
+        // it may have been away when the others were told. Behind what it missed, whose numbers are lower
+        self.tell_state(session);
     }
 
     fn registered(&mut self, session: usize, id: &str) {
@@ -190,13 +186,23 @@ impl Step<'_> {
     pub fn on_draining(&mut self) {
         for session in 0..self.agent.sessions.len() {
             if self.agent.sessions[session].attached() {
-                self.tell_draining(session);
+                self.notice(session, "draining");
             }
         }
     }
 
-    fn tell_draining(&mut self, session: usize) {
-        let reason = "draining".to_owned();
+    /// What a browser has to know of this server beside its own session. After `registered` all is well unless it is told.
+    fn tell_state(&mut self, session: usize) {
+        if self.draining {
+            self.notice(session, "draining");
+        }
+        if self.unreachable {
+            self.notice(session, "unreachable");
+        }
+    }
+
+    pub fn notice(&mut self, session: usize, reason: &str) {
+        let reason = reason.to_owned();
         self.event(session, &ServerMessage::Notice { reason });
     }
 
@@ -311,6 +317,7 @@ impl Step<'_> {
         self.tick_calls();
         self.tick_texts();
         self.tick_challenges();
+        self.tick_next_hop();
         let mut session = 0;
         while session < self.agent.sessions.len() {
             let s = &self.agent.sessions[session];

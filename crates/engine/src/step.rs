@@ -20,6 +20,8 @@ pub struct Env<'a> {
     pub unix_now: u64,
     /// Is the server to become empty? Then no call and no session begins.
     pub draining: bool,
+    /// Is the next hop known to be silent? Browsers are told, and nothing else follows from it.
+    pub unreachable: bool,
     /// Source of entropy; must be fit for secrets.
     pub rng: &'a mut dyn RngCore,
 }
@@ -34,6 +36,7 @@ pub fn step(agent: &mut Agent, input: Input<'_>, env: &mut Env<'_>) -> Vec<Outpu
         now: env.now,
         unix_now: env.unix_now,
         draining: env.draining,
+        unreachable: env.unreachable,
         rng: env.rng,
         out: Vec::with_capacity(4),
     };
@@ -69,6 +72,7 @@ pub fn step(agent: &mut Agent, input: Input<'_>, env: &mut Env<'_>) -> Vec<Outpu
         Input::NotReplied { tx } => step.on_not_replied(tx),
         Input::HangUp { call } => step.on_operator_hangup(&call),
         Input::Draining => step.on_draining(),
+        Input::NextHop => step.on_next_hop(),
         Input::Tick => step.on_tick(),
         Input::Restarted => step.on_restarted(),
         Input::TakenOver { former } => step.on_taken_over(former),
@@ -84,6 +88,7 @@ pub(crate) struct Step<'s> {
     pub now: u64,
     pub unix_now: u64,
     pub draining: bool,
+    pub unreachable: bool,
     pub rng: &'s mut dyn RngCore,
     pub out: Vec<Output>,
 }

@@ -17,10 +17,10 @@ mod current;
 mod directory;
 mod entropy;
 mod fault;
-mod genesys;
 mod host;
 mod ice;
 mod nodes;
+mod probes;
 mod records;
 mod rpc;
 mod runtime;
@@ -158,8 +158,8 @@ unsafe fn start(host: &rtc_json_host_t, config: &rtc_json_config_t) -> Result<()
         tokens: settings.tokens,
         ice: settings.ice,
         api: settings.api,
-        genesys: settings.genesys,
-        probed_at: AtomicU64::new(0),
+        targets: settings.targets,
+        probed_at: Default::default(),
         attempts: settings.attempts,
         max_sockets: settings.max_sockets,
         away_reply: settings.away_reply,
@@ -171,7 +171,7 @@ unsafe fn start(host: &rtc_json_host_t, config: &rtc_json_config_t) -> Result<()
         ticks: AtomicU64::new(0),
     };
     runtime.recount();
-    runtime.forget_genesys();
+    runtime.forget_probes();
     // who restarts it wants to use it
     runtime.stat(Stat::Draining).store(0, Ordering::Relaxed);
     RUNTIME

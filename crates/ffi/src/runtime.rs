@@ -23,10 +23,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::attempts::Attempts;
 use crate::fault;
-use crate::genesys;
 use crate::host::{Ha1Answer, Host, Level};
 use crate::ice::{IceServers, SharedSecret};
 use crate::nodes::{Changed, Nodes};
+use crate::probes;
 use crate::records::Records;
 use crate::stats::Stat;
 use crate::tokens::Tokens;
@@ -45,10 +45,10 @@ pub struct Runtime {
     pub ice: Option<Arc<IceServers>>,
     /// The API.
     pub api: rtc_json_api::rest::Config,
-    /// The contact centre.
-    pub genesys: Option<genesys::Target>,
-    /// When it was last asked; of this process.
-    pub probed_at: AtomicU64,
+    /// Servers that are asked whether they are there, by [`probes::Asked`].
+    pub targets: [Option<probes::Target>; 2],
+    /// When they were last asked; of this process.
+    pub probed_at: [AtomicU64; 2],
     /// Who may try to register how often.
     pub attempts: Attempts,
     /// WebSockets that one address may have open; 0 for any number.
@@ -215,6 +215,7 @@ impl Runtime {
         let before = gauges(&agent);
         let now = Self::now();
         let draining = self.draining();
+        let unreachable = self.unreachable();
         let result = catch_unwind(AssertUnwindSafe(|| {
             let mut rng = crate::entropy::Generator;
             let mut env = Env {
@@ -222,6 +223,7 @@ impl Runtime {
                 now,
                 unix_now: Self::unix_now(),
                 draining,
+                unreachable,
                 rng: &mut rng,
             };
             let mut outputs = Vec::new();
@@ -752,7 +754,7 @@ impl Runtime {
     /// Handles a reply to a request of ours.
     pub fn sip_reply(&self, handle: Handle, code: u16, message: Option<&Message<'_>>) {
         if handle.purpose == Purpose::Probe {
-            return self.probe_answered(handle.cseq, code, message.is_some());
+            return self.probe_answered(&handle, code, message.is_some());
         }
         let dn = handle.dn.clone();
         let again = handle.clone();
@@ -794,7 +796,7 @@ impl Runtime {
         if self.ticks.fetch_add(1, Ordering::Relaxed) % RECLAIM_EVERY == 0 {
             self.arena.reclaim();
         }
-        self.probe_genesys();
+        self.probe();
         self.nodes_tick(&due);
         for key in due {
             if let Some(dn) = key

@@ -14,10 +14,10 @@ use rtc_json_sdp::Policy;
 use rtc_json_sip::{valid_host_port, Uri};
 
 use crate::attempts::Attempts;
-use crate::genesys;
 use crate::host::{rtc_json_config_t, text};
 use crate::ice::{IceServers, SharedSecret};
 use crate::nodes::Nodes;
+use crate::probes;
 use crate::records::Records;
 use crate::tokens::{BadKeys, Tokens};
 use crate::watched::BadFile;
@@ -113,7 +113,7 @@ pub struct Settings {
     /// For the REST API.
     pub api: rest::Config,
     /// The contact centre, if one is to be watched.
-    pub genesys: Option<genesys::Target>,
+    pub targets: [Option<probes::Target>; 2],
     /// Who may try to register how often.
     pub attempts: Attempts,
     /// WebSockets that one address may have open; 0 for any number.
@@ -185,7 +185,7 @@ impl Settings {
             }
             // calls between agents of this Kamailio come back in as SIP
             (true, RegisterMode::Local) => format!("sip:{contact}"),
-            (false, _) => proxy,
+            (false, _) => proxy.clone(),
         };
         let host = match Uri::parse(&next_hop) {
             Ok(uri) if !uri.host.is_empty() => uri.host.to_owned(),
@@ -377,7 +377,17 @@ impl Settings {
             3600,
             "seconds",
         )?;
-        let genesys = genesys_target(read(raw.genesys_uri), interval)?;
+        let genesys = target("genesys_uri", read(raw.genesys_uri), interval)?;
+        let interval = range(
+            "next_hop_interval",
+            raw.next_hop_interval.into(),
+            0,
+            3600,
+            "seconds",
+        )?;
+        // (to ask ourselves would say nothing)
+        let asked = Some(proxy).filter(|_| interval != 0).unwrap_or_default();
+        let hop = target("outbound_proxy", asked, interval)?;
         let history = range(
             "call_history",
             raw.call_history.into(),
@@ -430,7 +440,7 @@ impl Settings {
             tokens,
             ice,
             api,
-            genesys,
+            targets: [genesys, hop],
             attempts,
             max_sockets: unsigned(max_sockets),
             away_reply,
@@ -652,7 +662,11 @@ fn origins(list: &str) -> Result<Vec<String>, BadSetting> {
         .collect()
 }
 
-fn genesys_target(uri: String, interval: i64) -> Result<Option<genesys::Target>, BadSetting> {
+fn target(
+    name: &'static str,
+    uri: String,
+    interval: i64,
+) -> Result<Option<probes::Target>, BadSetting> {
     if uri.is_empty() {
         return Ok(None);
     }
@@ -665,13 +679,13 @@ fn genesys_target(uri: String, interval: i64) -> Result<Option<genesys::Target>,
         }
         _ => {
             return Err(BadSetting::Form {
-                name: "genesys_uri",
+                name,
                 value: uri,
-                instead: "a SIP URI, as in sip:genesys.example:5060",
+                instead: "a SIP URI, as in sip:pbx.example:5060",
             })
         }
     };
-    Ok(Some(genesys::Target {
+    Ok(Some(probes::Target {
         uri,
         server,
         interval: u64::try_from(interval).unwrap_or_default() * 1000,

@@ -71,6 +71,7 @@ statistics! {
     CallsLimited "calls_limited" false "call refused because the agent's calls came too fast",
     CallsAway "calls_away" false "INVITEs refused because the agent is away",
     SocketsLimited "sockets_limited" false "WebSockets refused because their address had too many",
+    NextHopDown "next_hop_down" true "1: the next hop answered OPTIONS before and does not now",
     Draining "draining" true "1: no new calls and sessions, by rtc_json.drain; 2: and the server ends when it is empty",
 }
 

@@ -293,6 +293,7 @@ impl Surface {
                 turn_ttl: 600,
                 genesys_uri: lend("sip:127.0.0.1:5090"),
                 genesys_interval: 1,
+                next_hop_interval: 1,
                 call_history: 50,
                 log_calls: 1,
                 write_calls: 1,

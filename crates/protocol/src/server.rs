@@ -244,7 +244,7 @@ pub enum ServerMessage {
     Pong,
     /// The server announces something.
     Notice {
-        /// A word, such as `draining`.
+        /// A word: `draining`, `unreachable`, `reachable`.
         reason: String,
     },
 }

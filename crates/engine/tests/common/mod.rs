@@ -56,6 +56,7 @@ pub struct World {
     pub config: Config,
     pub now: u64,
     pub draining: bool,
+    pub unreachable: bool,
     pub rng: ChaCha8Rng,
     pub out: Vec<Output>,
     next_tx: u32,
@@ -68,6 +69,7 @@ impl World {
             config,
             now: 1_000_000,
             draining: false,
+            unreachable: false,
             rng: ChaCha8Rng::seed_from_u64(1),
             out: Vec::new(),
             next_tx: 1,
@@ -83,6 +85,7 @@ impl World {
             now: self.now,
             unix_now: 1_700_000_000_000 + self.now,
             draining: self.draining,
+            unreachable: self.unreachable,
             rng: &mut self.rng,
         };
         let out = step(&mut self.agent, input, &mut env);

@@ -44,6 +44,7 @@ pub enum Act {
     Restart,
     Operator,
     Drain,
+    NextHop,
 }
 
 const NONCE: &str = "Digest realm=\"asterisk\", qop=\"auth\", algorithm=MD5";
@@ -94,6 +95,7 @@ impl World {
             (2, Act::Restart),
             (2, Act::Operator),
             (if self.draining { 8 } else { 1 }, Act::Drain),
+            (if self.unreachable { 8 } else { 1 }, Act::NextHop),
             (3, Act::Stranger),
         ];
         for at in 0..self.later.len() {
@@ -371,6 +373,13 @@ impl World {
                     self.saw("drained");
                     self.step(Input::Draining);
                 }
+            }
+            Act::NextHop => {
+                self.unreachable = !self.unreachable;
+                let silent = self.unreachable;
+                self.note(|| format!("the next hop is silent: {silent}"));
+                self.saw(if silent { "silent" } else { "back" });
+                self.step(Input::NextHop);
             }
             Act::Operator => {
                 let calls: Vec<String> = self.agent.calls.iter().map(|c| c.id.clone()).collect();

@@ -40,6 +40,7 @@ pub struct World {
     pub config: Config,
     pub now: u64,
     pub draining: bool,
+    pub unreachable: bool,
     rng: ChaCha8Rng,
     pub far: Far,
     pub browsers: Vec<Browser>,
@@ -85,6 +86,7 @@ impl World {
             config,
             now: 1_000_000,
             draining: false,
+            unreachable: false,
             rng: ChaCha8Rng::seed_from_u64(seed),
             far: Far::default(),
             browsers: (0..3)
@@ -142,13 +144,14 @@ impl World {
         self.buffer = record;
         self.buffer.clear();
         let (agent, config, rng) = (&mut self.agent, &self.config, &mut self.rng);
-        let (now, draining) = (self.now, self.draining);
+        let (now, draining, unreachable) = (self.now, self.draining, self.unreachable);
         let out = catch_unwind(AssertUnwindSafe(|| {
             let mut env = Env {
                 config,
                 now,
                 unix_now: 1_700_000_000_000 + now,
                 draining,
+                unreachable,
                 rng,
             };
             step(agent, input, &mut env)
@@ -714,6 +717,7 @@ impl World {
     pub fn restart(&mut self) {
         // a start ends it
         self.draining = false;
+        self.unreachable = false;
         self.note(|| "Kamailio starts again".to_owned());
         self.saw("restarted");
         for b in &mut self.browsers {
