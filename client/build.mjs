@@ -12,7 +12,7 @@ const common = {
   sourcemap: true,
   target: 'es2022',
 };
-const entries = ['rtc-json', 'control', 'digest', 'full', 'hint', 'nodes', 'session', 'stats', 'tabs', 'takeover', 'trickle'];
+const entries = ['rtc-json', 'control', 'digest', 'full', 'hint', 'lean', 'nodes', 'session', 'stats', 'tabs', 'takeover', 'trickle'];
 
 // an entry does not contain the others
 const others = {

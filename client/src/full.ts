@@ -1,5 +1,6 @@
 import { conference, followMicrophone, message, recording, replaceMicrophone, transfer } from './control.js';
 import { hint } from './hint.js';
+import { lean } from './lean.js';
 import { anyNode } from './nodes.js';
 import * as core from './rtc-json.js';
 import { followNetwork, keepSession, type SessionStorage } from './session.js';
@@ -10,6 +11,7 @@ import { trickle } from './trickle.js';
 export * from './control.js';
 export * from './digest.js';
 export * from './hint.js';
+export * from './lean.js';
 export * from './nodes.js';
 export * from './session.js';
 export * from './stats.js';
@@ -69,6 +71,7 @@ export class Phone extends core.Phone {
     if (options.urls) anyNode(this, [options.url, ...options.urls]);
     if (options.storage !== null) keepSession(this, options.storage);
     if (options.trickle !== false) trickle(this, options.trickle);
+    lean(this);
     followNetwork(this);
     followMicrophone(this);
   }

@@ -19,20 +19,19 @@ const flags = [
   // a microphone that beeps about once a second, given without asking
   '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream',
   '--ignore-certificate-errors', '--autoplay-policy=no-user-gesture-required',
-  '--allow-loopback-in-peer-connection',
 ];
 
 /**
  * Starts Chromium with a fresh profile.
- * @param {{ flags?: string[] }} [options] further flags
+ * @param {{ flags?: string[], loopback?: boolean }} [options] further flags; loopback: its addresses may be candidates
  */
-export async function startBrowser({ flags: more = [] } = {}) {
+export async function startBrowser({ flags: more = [], loopback = true } = {}) {
   const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-chromium-'));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: chromiumPath,
     headless: false, // the flag above chooses the new headless mode
     chromiumSandbox: false,
-    args: [...flags, ...more],
+    args: [...flags, ...(loopback ? ['--allow-loopback-in-peer-connection'] : []), ...more],
     ignoreHTTPSErrors: true,
   });
   const forget = onExit(() => { killByProfile(profile); fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5 }); });

@@ -23,7 +23,7 @@ const tmKeeps = 35_000;
 // an agent's record holds what came of his last 16 requests, two for each call
 const callsUntilFull = 9;
 // an agent and his connection are two entries of the arena's index, which grows with its size
-const perArenaMegabyte = 128;
+const perArenaMegabyte = 512;
 
 const missed = [];
 const aim = (met, what) => { if (!met) missed.push(what); };

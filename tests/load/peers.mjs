@@ -3,7 +3,7 @@
  * browsers by WS (without TLS) to the same SIPp, in turns. node tests/load/peers.mjs
  *
  * From the environment: AGENTS (100 of each), CONCURRENT (40 calls at a time), ROUNDS (5), T (4 seconds of each run), SHM (2048 MB for each
- * Kamailio), SHM_MANAGER (Kamailio's own; fm), DIGEST
+ * Kamailio), MANAGER (of shared and private memory; Kamailio's own: qm; fm, tlsf), DIGEST
  * (1: a proxy that challenges each call, too).
  * The last lines are `name value`.
  */
@@ -12,7 +12,6 @@ import os from 'node:os';
 import path from 'node:path';
 import { onExit, sleep } from '../common/cleanup.mjs';
 import { startKamailio } from '../common/kamailio.mjs';
-import { candidateLine, fakeOffer } from '../common/sdp.mjs';
 import { startSipp } from '../common/sipp.mjs';
 import { startJanus } from './janus.mjs';
 import { addAgents, cpuOf, firstAgent, median, memoryOf, startGenerator, tell, usage } from './support.mjs';
@@ -20,14 +19,16 @@ import { addAgents, cpuOf, firstAgent, median, memoryOf, startGenerator, tell, u
 const number = (name, otherwise) => Number(process.env[name] ?? otherwise);
 const [agents, concurrent, rounds, seconds] = [number('AGENTS', 100), number('CONCURRENT', 40), number('ROUNDS', 5), number('T', 4)];
 const shm = number('SHM', 2048);
-const args = process.env.SHM_MANAGER ? ['-x', process.env.SHM_MANAGER] : [];
+const manager = process.env.MANAGER;
+const args = manager ? ['-x', manager, '-X', manager] : [];
 
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-peers-'));
 onExit(() => fs.rmSync(dir, { recursive: true, force: true }));
 const file = (name, text) => { fs.writeFileSync(path.join(dir, name), text); return path.join(dir, name); };
-// rtc_json needs no candidate; JsSIP, at its best, sends its first one
-const bare = file('bare.sdp', fakeOffer());
-const full = file('full.sdp', fakeOffer({ candidates: [candidateLine()] }));
+// what our client and JsSIP offered in Chromium (record.mjs)
+const recorded = (name) => new URL(`recorded/${name}-offer.sdp`, import.meta.url).pathname;
+// Janus has media of its own, which must find no address but that of this machine
+const local = file('janus.sdp', fs.readFileSync(recorded('jssip'), 'latin1').replaceAll('192.0.2.10', '127.0.0.1'));
 
 const far = { scenario: 'uas-at-once', calls: 10_000_000, timeout: 3600, trace: false };
 const sipp = await startSipp(far);
@@ -42,21 +43,21 @@ async function sipWs(defines = {}) {
     cfg: new URL('sip-ws.cfg', import.meta.url).pathname,
   });
   addAgents(kamailio, agents);
-  return { server: kamailio, options: { kind: 'sip', url: kamailio.wsUrl, offer: full } };
+  return { server: kamailio, options: { kind: 'sip', url: kamailio.wsUrl, offer: recorded('jssip') } };
 }
 
 const servers = {
   rtc_json: async () => {
     const kamailio = await startKamailio({ workers: 2, shm, args, nextHop: sipp.uri, users: [], debug: 1, defines: { WITHOUT_TLS: true } });
     addAgents(kamailio, agents);
-    return { server: kamailio, options: { kind: 'rtc', url: kamailio.wsUrl, offer: bare } };
+    return { server: kamailio, options: { kind: 'rtc', url: kamailio.wsUrl, offer: recorded('client') } };
   },
   sip_ws: () => sipWs(),
   // each call challenged, and the password looked up
   ...(process.env.DIGEST ? { sip_ws_digest: () => sipWs({ WITH_DIGEST: true }) } : {}),
   janus: async () => {
     const janus = await startJanus();
-    return { server: janus, options: { kind: 'janus', url: janus.url, offer: full, to: `9{n}@127.0.0.1:${plain.port}` } };
+    return { server: janus, options: { kind: 'janus', url: janus.url, offer: local, to: `9{n}@127.0.0.1:${plain.port}` } };
   },
 };
 

@@ -134,9 +134,10 @@ impl Agent {
         }
     }
 
+    /// As long as that of our client, which begins with the time in milliseconds.
     fn next_id(&mut self) -> String {
         self.count += 1;
-        self.count.to_string()
+        (1_800_000_000_000 + self.count).to_string()
     }
 
     /// Nothing is expected for so long, and whatever comes is read.
@@ -211,7 +212,7 @@ impl Agent {
             return Err(Error::Unexpected);
         }
         self.talk(talk).await?;
-        let payload = json!({ "callId": answer["callId"], "reason": "user_hangup" });
+        let payload = json!({ "callId": answer["callId"] });
         let id = self.ask("hangup", payload).await?;
         self.outcome(&id, "callEnded").await?;
         Ok(Times { called, accepted })

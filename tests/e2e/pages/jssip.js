@@ -42,9 +42,10 @@ window.agent = {
   frames: [],
 
   register: ({ url, dn, password, domain, ...more }) => new Promise((done, fail) => {
+    const { session_timers = false } = more;
     ({ tuned = true, iceServers = [] } = more);
     ua = new JsSIP.UA({
-      sockets: [new JsSIP.WebSocketInterface(url)], uri: `sip:${dn}@${domain}`, password, register_expires: 300, session_timers: false,
+      sockets: [new JsSIP.WebSocketInterface(url)], uri: `sip:${dn}@${domain}`, password, register_expires: 300, session_timers,
     });
     ua.on('registered', () => done());
     ua.on('registrationFailed', ({ cause }) => fail(new Error(`registration: ${cause}`)));
