@@ -7,7 +7,7 @@ import { connect } from '../common/client.mjs';
 import { startKamailio } from '../common/kamailio.mjs';
 import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
 
-const dns = Array.from({ length: 300 }, (_, i) => String(6301 + i));
+const dns = Array.from({ length: 800 }, (_, i) => String(6301 + i));
 
 let kamailio;
 let clients = [];

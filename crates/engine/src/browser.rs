@@ -9,7 +9,8 @@ use rtc_json_sip::Dialog;
 use crate::call::{End, ACK_WAIT, SAFETY_WAIT};
 use crate::identity;
 use crate::io::{Counter, Output};
-use crate::model::{Call, Direction, Leg, Outcome, State};
+use crate::model::{Call, Direction, Leg, State};
+use crate::packed::Outcome;
 use crate::session::DRAINING;
 use crate::step::{Failure, Step};
 
@@ -136,7 +137,7 @@ impl Step<'_> {
     /// Is it a retry? Then the first outcome goes out again.
     fn repeated(&mut self, session: usize, id: &str) -> bool {
         let s = &self.agent.sessions[session];
-        let Some(outcome) = s.outcome(id).cloned() else {
+        let Some(outcome) = s.outcomes.get(id) else {
             return false;
         };
         let call_of =
@@ -144,10 +145,12 @@ impl Step<'_> {
         match outcome {
             Outcome::Frame(text) => {
                 if let Some(conn) = s.conn {
+                    let text = text.to_owned();
                     self.out.push(Output::Frame { conn, text });
                 }
             }
             Outcome::Accepted(call) => {
+                let call = call.to_owned();
                 let message = match call_of(&call, self) {
                     Some(index) => ServerMessage::CallAccepted {
                         call_id: call,

@@ -50,7 +50,7 @@ impl Step<'_> {
             rest: digits.to_owned(),
             duration: duration.unwrap_or(self.config.dtmf_duration),
         });
-        self.agent.sessions[session].set_outcome(id, crate::model::Outcome::Pending);
+        self.agent.sessions[session].set_outcome(id, crate::packed::Outcome::Pending);
         if self.agent.calls[call].digits.len() == 1 {
             self.next_digit(call);
         }
@@ -128,7 +128,7 @@ impl Step<'_> {
             return self.recorded(call, id, state);
         };
         self.agent.calls[call].record = Some((id.to_owned(), state));
-        self.agent.sessions[session].set_outcome(id, crate::model::Outcome::Pending);
+        self.agent.sessions[session].set_outcome(id, crate::packed::Outcome::Pending);
         let headers = format!("Record: {tell}\r\n");
         if !self.send_in_dialog(call, InDialog::Record, headers, String::new()) {
             self.on_record_reply(call, 503);

@@ -25,6 +25,7 @@ mod moving;
 mod next_hop;
 mod offer;
 mod outbound;
+mod packed;
 mod register;
 mod reliable;
 mod requests;
@@ -44,10 +45,11 @@ pub use io::{
 };
 pub use limits::{Failures, Rate};
 pub use model::{
-    Agent, Call, Conference, Digits, Direction, FarOffer, InDialog, Leg, Moving, Open, Outcome,
-    Owed, PastTransfer, Pending, RecordError, Reliable, Sent, ServerTx, Session, State, Timer,
-    Transfer, TransferKind, TransferResult, Upstream, Want,
+    Agent, Call, Conference, Digits, Direction, FarOffer, InDialog, Leg, Moving, Open, Owed,
+    PastTransfer, Pending, RecordError, Reliable, Sent, ServerTx, Session, State, Timer, Transfer,
+    TransferKind, TransferResult, Upstream, Want,
 };
 pub use outbound::end_stray;
+pub use packed::{Journal, Outcome, Outcomes};
 pub use step::{step, Env};
 pub use text::Text;

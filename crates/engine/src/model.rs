@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::challenge::{Asked, Asking, Proof};
 use crate::limits::Rate;
+use crate::packed::{Journal, Outcome, Outcomes};
 use crate::text::Text;
 
 /// Outcomes of requests that a session remembers, so that a retry with the same id gets the first one again.
@@ -73,9 +74,9 @@ pub struct Session {
     /// Number of the next event (`evt-N`).
     pub next_event: u64,
     /// The last outcomes, in their order, and the requests that have none yet.
-    pub outcomes: VecDeque<(String, Outcome)>,
-    /// The last events that no snapshot can tell again: (number, time, frame).
-    pub journal: VecDeque<(u64, u64, String)>,
+    pub outcomes: Outcomes,
+    /// The last events that no snapshot can tell again.
+    pub journal: Journal,
 }
 
 impl fmt::Debug for Session {
@@ -88,17 +89,6 @@ impl fmt::Debug for Session {
     }
 }
 
-/// What became of a request.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Outcome {
-    /// Nothing yet.
-    Pending,
-    /// This frame was sent.
-    Frame(String),
-    /// `callAccepted` for this call; the answer is read from the call again.
-    Accepted(String),
-}
-
 impl Session {
     /// Is a connection there?
     pub fn attached(&self) -> bool {
@@ -107,44 +97,28 @@ impl Session {
 
     /// Notes the outcome of a request; the oldest one is forgotten. A request that has none yet is not: it is the one that a
     /// browser asks for again.
-    pub fn set_outcome(&mut self, id: &str, outcome: Outcome) {
-        let done = |outcome: &Outcome| !matches!(outcome, Outcome::Pending);
-        self.outcomes.retain(|(known, _)| known != id);
-        self.outcomes.push_back((id.to_owned(), outcome));
-        if self.outcomes.iter().filter(|(_, o)| done(o)).count() > OUTCOMES {
-            let oldest = self.outcomes.iter().position(|(_, o)| done(o));
-            oldest.map(|oldest| self.outcomes.remove(oldest));
-        }
-        if self.outcomes.len() > REQUESTS {
-            self.outcomes.pop_front();
-        }
-    }
-
-    /// The outcome of a request, if it is remembered.
-    pub fn outcome(&self, id: &str) -> Option<&Outcome> {
-        self.outcomes
-            .iter()
-            .find(|(known, _)| known == id)
-            .map(|(_, outcome)| outcome)
+    pub fn set_outcome(&mut self, id: &str, outcome: Outcome<'_>) {
+        self.outcomes.set(id, outcome, OUTCOMES, REQUESTS);
     }
 
     /// Keeps an event for a browser that comes back; `older_than` drops what is too old to matter.
     pub fn remember(&mut self, event: u64, now: u64, older_than: u64, frame: &str) {
         self.forget(older_than);
         if self.journal.len() == JOURNAL {
-            self.journal.pop_front();
+            self.journal.remove(0);
         }
-        self.journal.push_back((event, now, frame.to_owned()));
+        self.journal.push(event, now, frame);
     }
 
     /// Drops events from before that time.
     pub fn forget(&mut self, older_than: u64) {
         while self
             .journal
-            .front()
-            .is_some_and(|(_, at, _)| *at < older_than)
+            .iter()
+            .next()
+            .is_some_and(|(_, at, _)| at < older_than)
         {
-            self.journal.pop_front();
+            self.journal.remove(0);
         }
     }
 }

@@ -115,7 +115,7 @@ impl Step<'_> {
             return self.refuse(session, id, &failure.of_call(&call_id));
         }
         c.wants.push_back(want);
-        self.agent.sessions[session].set_outcome(id, crate::model::Outcome::Pending);
+        self.agent.sessions[session].set_outcome(id, crate::packed::Outcome::Pending);
         self.next_offer(call);
     }
 

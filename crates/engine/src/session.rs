@@ -151,7 +151,7 @@ impl Step<'_> {
             .journal
             .iter()
             .filter(|(number, _, _)| *number >= from)
-            .map(|(_, _, text)| text.clone())
+            .map(|(_, _, text)| text.to_owned())
             .collect();
         for text in missed {
             self.out.push(Output::Frame { conn, text });
@@ -289,8 +289,8 @@ impl Step<'_> {
     pub fn on_unsent(&mut self, conn: i32, text: &str) {
         self.on_closed(conn);
         for s in self.agent.sessions.iter_mut().filter(|s| !s.attached()) {
-            if let Some((number, _, _)) = s.journal.iter().find(|(_, _, sent)| sent == text) {
-                s.missed_from = s.missed_from.min(*number);
+            if let Some((number, _, _)) = s.journal.iter().find(|(_, _, sent)| *sent == text) {
+                s.missed_from = s.missed_from.min(number);
             }
         }
     }

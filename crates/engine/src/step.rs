@@ -5,7 +5,8 @@ use rtc_json_protocol::{self as protocol, ServerMessage};
 
 use crate::config::Config;
 use crate::io::{CallRecord, Counter, Input, Output};
-use crate::model::{Agent, Call, Direction, Outcome};
+use crate::model::{Agent, Call, Direction};
+use crate::packed::Outcome;
 
 /// Alphabet of ids and tags: 64 letters that need no escape in a SIP token or URI.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -165,9 +166,9 @@ impl Step<'_> {
         match message {
             // the answer is large and stands in the call anyway
             ServerMessage::CallAccepted { call_id, .. } => {
-                s.set_outcome(request, Outcome::Accepted(call_id.clone()));
+                s.set_outcome(request, Outcome::Accepted(call_id));
             }
-            _ => s.set_outcome(request, Outcome::Frame(text.clone())),
+            _ => s.set_outcome(request, Outcome::Frame(&text)),
         }
         if let Some(conn) = conn {
             self.out.push(Output::Frame { conn, text });

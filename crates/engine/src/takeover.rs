@@ -28,7 +28,7 @@ impl Agent {
             [&mut s.detached_at, &mut s.expires_at, &mut s.ice_renew_at]
                 .into_iter()
                 .for_each(shift);
-            s.journal.iter_mut().for_each(|(_, at, _)| shift(at));
+            s.journal.change_times(shift);
         }
         shift(&mut self.upstream.expires_at);
         shift(&mut self.upstream.refresh_at);

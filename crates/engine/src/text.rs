@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::challenge::{answerable, Asked, ASK_WAIT};
 use crate::io::{Handle, Output, Purpose, SipRequest};
-use crate::model::{Outcome, ServerTx, Session};
+use crate::model::{ServerTx, Session};
 use crate::outbound::authorization_header;
+use crate::packed::Outcome;
 use crate::register::MAX_ANSWERS;
 use crate::step::{Failure, Step};
 
@@ -342,7 +343,7 @@ fn make_room(session: &mut Session, len: usize) -> bool {
         let oldest = session
             .journal
             .iter()
-            .position(|(number, _, f)| *number < missed_from && is_text(f));
+            .position(|(number, _, f)| number < missed_from && is_text(f));
         match oldest {
             Some(index) => session.journal.remove(index),
             None => return false,

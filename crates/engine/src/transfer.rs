@@ -5,9 +5,9 @@ use rtc_json_sip::{self as sip, Message};
 
 use crate::call::End;
 use crate::model::{
-    Conference, InDialog, Moving, Outcome, ServerTx, State, Transfer, TransferKind, TransferResult,
-    Want,
+    Conference, InDialog, Moving, ServerTx, State, Transfer, TransferKind, TransferResult, Want,
 };
+use crate::packed::Outcome;
 use crate::step::{Failure, Step};
 
 /// How long a transfer may take until its final NOTIFY.

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::net::IpAddr;
 
 use rtc_json_engine::CallRecord;
-use rtc_json_protocol::{variable, Request};
+use rtc_json_protocol::{variable, ClientMessage, Request};
 
 use crate::records::past_call;
 
@@ -63,12 +63,13 @@ pub fn set_open(open: Option<Open>) -> Option<Open> {
     OPEN.with(|slot| slot.replace(open))
 }
 
-/// Takes the open message's request, to act on it once.
-pub fn take_request() -> Option<(i32, Option<IpAddr>, Request)> {
+/// Takes the open message's request, to act on it once: connection, address of the browser, DN, message.
+pub fn take_request() -> Option<(i32, Option<IpAddr>, String, Request)> {
     OPEN.with(|slot| {
         let mut slot = slot.borrow_mut();
         let open = slot.as_mut()?;
-        Some((open.conn, open.addr, open.request.take()?))
+        let request = open.request.take()?;
+        Some((open.conn, open.addr, open.dn.clone(), request))
     })
 }
 
@@ -97,8 +98,22 @@ fn of_message(open: &Open, name: &str) -> Option<String> {
         "dn" => Some(open.dn.clone()),
         "conn" => Some(open.conn.to_string()),
         "addr" => open.addr.map(|a| a.to_string()),
+        // what scripts ask for again and again: without reading the whole frame once more, with its description
+        "type" => plain_type(&open.frame).or_else(|| variable(&open.frame, name)),
+        "payload.to" => match open.request.as_ref().map(|request| &request.message) {
+            Some(ClientMessage::Call(call)) => Some(call.to.clone()),
+            _ => variable(&open.frame, name),
+        },
         _ => variable(&open.frame, name),
     }
+}
+
+/// The type of a frame that begins with it; the frame has been read as JSON before.
+fn plain_type(frame: &[u8]) -> Option<String> {
+    let rest = frame.strip_prefix(b"{\"type\":\"")?;
+    let kind = &rest[..rest.iter().position(|b| *b == b'"')?];
+    let plain = kind.iter().all(u8::is_ascii_alphanumeric);
+    plain.then(|| String::from_utf8_lossy(kind).into_owned())
 }
 
 fn of_call(call: &CallRecord, field: &str) -> Option<String> {

@@ -255,11 +255,11 @@ pub unsafe extern "C" fn rtc_json_frame_handle(next_hop: rtc_json_str_t) -> i32 
 }
 
 fn act(runtime: &Runtime, next_hop: &str) -> i32 {
-    let Some((conn, addr, request)) = current::take_request() else {
+    let Some((conn, addr, owner, request)) = current::take_request() else {
         return -1;
     };
     let next_hop = Some(next_hop.to_owned()).filter(|hop| !hop.is_empty());
-    runtime.message(conn, addr, request, Event::Act { next_hop });
+    runtime.message(conn, addr, owner, request, Event::Act { next_hop });
     1
 }
 
@@ -280,11 +280,11 @@ fn refuse(runtime: &Runtime, code: i32, reason: &str) -> i32 {
         Ok(code @ 400..=699) if !reason.chars().any(char::is_control) => code,
         _ => return -2,
     };
-    let Some((conn, addr, request)) = current::take_request() else {
+    let Some((conn, addr, owner, request)) = current::take_request() else {
         return -1;
     };
     let reason = reason.to_owned();
-    runtime.message(conn, addr, request, Event::Refuse { code, reason });
+    runtime.message(conn, addr, owner, request, Event::Refuse { code, reason });
     1
 }
 

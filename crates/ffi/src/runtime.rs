@@ -443,8 +443,15 @@ impl Runtime {
         }
     }
 
-    /// Handles a parsed message of a browser.
-    pub fn message(&self, conn: i32, addr: Option<IpAddr>, request: Request, event: Event) {
+    /// Handles a parsed message of a browser. `owner`: whose connection it is, empty for nobody's (of a `register` it is looked up).
+    pub fn message(
+        &self,
+        conn: i32,
+        addr: Option<IpAddr>,
+        owner: String,
+        request: Request,
+        event: Event,
+    ) {
         let id = request.id.clone();
         let mut token = None;
         let (dn, is_register) = match &request.message {
@@ -471,12 +478,14 @@ impl Runtime {
                     Err(error) => return self.answer(conn, &id, &error),
                 }
             }
-            _ => (self.dn_of(conn), false),
+            _ => (owner, false),
         };
         let refused = token.as_ref().and_then(|verdict| verdict.as_ref().err());
         let refused = refused.cloned();
-        let unknown = || match engine::before_registration(&request) {
-            Some(answer) => self.answer(conn, &id, &answer),
+        // (the request itself, with its description, is given away)
+        let before = engine::before_registration(&request);
+        let unknown = || match &before {
+            Some(answer) => self.answer(conn, &id, answer),
             None => self.answer(conn, &id, &failure(&id, 400, "Bad request", "dn expected")),
         };
         if dn.is_empty() {
@@ -488,17 +497,17 @@ impl Runtime {
             let full = failure(&id, 503, "Service Unavailable", "the server is full");
             return self.answer(conn, &id, &full);
         }
-        let input = match event.clone() {
+        let input = match event {
             Event::Act { next_hop } => Input::Message {
                 conn,
                 addr,
-                request: request.clone(),
+                request,
                 next_hop,
                 token,
             },
             Event::Refuse { code, reason } => Input::Refused {
                 conn,
-                request: request.clone(),
+                request,
                 code,
                 reason,
             },

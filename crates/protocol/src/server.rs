@@ -249,11 +249,24 @@ pub enum ServerMessage {
     },
 }
 
+impl ServerMessage {
+    fn sdp(&self) -> Option<&str> {
+        match self {
+            ServerMessage::CallAccepted { sdp, .. } => Some(sdp),
+            ServerMessage::IncomingCall { sdp, .. }
+            | ServerMessage::CallProgress { sdp, .. }
+            | ServerMessage::CallUpdated { sdp, .. } => sdp.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 /// Writes a message as a text frame: exactly `type`, `payload` and `id`, in this order. `id` is the answered request's, or
 /// the server's own.
 pub fn encode(message: &ServerMessage, id: &str) -> String {
-    // room for most messages that carry no SDP
-    let mut text = Vec::with_capacity(192);
+    // room for most messages; a description has a line end, two bytes longer in JSON, for every twenty-five or so
+    let room = message.sdp().map_or(0, |sdp| sdp.len() + sdp.len() / 8);
+    let mut text = Vec::with_capacity(256 + room);
     // strings, numbers and maps with string keys always serialise, and writing to memory does not fail
     serde_json::to_writer(&mut text, message).unwrap_or_else(|_| unreachable!());
     // the brace that closes the message comes behind the id

@@ -42,6 +42,10 @@ pub(crate) const UNIT: u64 = 64;
 /// Tickets of one slot whose process is known.
 pub(crate) const RING: usize = 8;
 pub(crate) const KEY_WORDS: usize = MAX_KEY / 8;
+/// One slot for so many bytes of the file. An idle agent is two keys and a third of a kB; so an arena of idle agents runs out of
+/// slots when half of its pages are in use, and one in which a fifth of the agents is in a call out of both at once. The tables
+/// take a fifth of the file.
+const SLOT_FOR: u64 = 1024;
 
 /// `Slot::state`: nobody's. Any other value but [`LIVE`] is the owner that is making a record here.
 pub(crate) const FREE: u32 = 0;
@@ -154,7 +158,7 @@ impl Layout {
             return None;
         }
         let size = size & !4095;
-        let slots = (size / 4096).max(256) as u32;
+        let slots = (size / SLOT_FOR) as u32;
         let buckets = slots.next_power_of_two();
         let at_slots = HEADER_LEN as u64;
         let at_due = at_slots + u64::from(slots) * size_of::<Slot>() as u64;
@@ -267,7 +271,7 @@ mod tests {
         {
             let l = Layout::new(size).unwrap();
             assert!(l.size <= size && l.size + 4096 > size);
-            assert!(l.slots >= 256 && u64::from(l.slots) >= l.size / 4096);
+            assert_eq!(u64::from(l.slots), l.size / SLOT_FOR);
             for at in [
                 l.at_slots,
                 l.at_due,

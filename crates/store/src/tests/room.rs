@@ -32,7 +32,8 @@ fn full_arena_refuses_new_keys_and_serves_old_ones() {
         // All room but the reserve and what a class wastes; or all slots
         let usage = arena.usage();
         assert!(
-            count == 256 || u64::from(count) * len as u64 > usage.capacity * 3 / 4,
+            count == arena.map().layout.slots
+                || u64::from(count) * len as u64 > usage.capacity * 3 / 4,
             "{count} of {len}"
         );
         let full = footprint(&arena);
