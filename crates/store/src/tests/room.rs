@@ -141,3 +141,19 @@ fn hundred_thousand_random_commits_leave_nothing() {
     remove_all(&arena);
     assert_eq!(footprint(&arena), empty);
 }
+
+/// An idle agent is a record of some 250 bytes and one of some 40 for its connection.
+#[test]
+fn default_size_holds_thirty_thousand_idle_agents_and_room_for_calls() {
+    let bench = bench();
+    let (arena, _) = bench.open(64 * MIB);
+    for n in 0..30_000 {
+        for (kind, len) in [("a/", 250), ("c/", 40)] {
+            let key = format!("{kind}{n}");
+            let mut guard = arena.lock_or_create(key.as_bytes()).unwrap();
+            guard.commit(&[7; 250][..len], NEVER).unwrap();
+        }
+    }
+    // a call is some 2.5 kB: a third of them can be in one
+    assert!(arena.usage().free_bytes > 10_000 * 2_560);
+}
