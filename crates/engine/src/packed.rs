@@ -44,7 +44,9 @@ impl Packed {
 
     fn remove_at(&mut self, index: usize) {
         let place = self.iter().nth(index).map(|(place, _)| place);
-        place.map(|place| self.remove(place));
+        if let Some(place) = place {
+            self.remove(place);
+        }
     }
 }
 
@@ -137,15 +139,17 @@ impl Outcomes {
             return; // the protocol allows 64
         };
         let known = self.each().find(|(_, known, ..)| *known == id.as_bytes());
-        known
-            .map(|(place, ..)| place)
-            .map(|place| self.0.remove(place));
+        if let Some((place, ..)) = known {
+            self.0.remove(place);
+        }
         let (kind, text) = outcome.parts();
         self.0.push(&[&[kind, len], id.as_bytes(), text.as_bytes()]);
         let mut finished = self.each().filter(|(_, _, kind, _)| *kind != PENDING);
         let oldest = finished.next().map(|(place, ..)| place);
         if finished.count() >= done {
-            oldest.map(|place| self.0.remove(place));
+            if let Some(place) = oldest {
+                self.0.remove(place);
+            }
         }
         if self.len() > all {
             self.0.remove_at(0);
