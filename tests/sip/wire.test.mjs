@@ -36,7 +36,7 @@ before(async () => {
 after(() => kamailio?.stop());
 
 // what Kamailio says of a frame that does not fit into its buffer, and of frames that are none
-const tooLong = /tcp_read_ws\(\): advertised length|tcp_read\(\): buffer overrun, dropping|tcp_read_req: error reading/;
+const tooLong = /tcp_read_ws\(\): advertised length|tcp_read\(\): buffer overrun, dropping|tcp_read_req(\(\))?: error reading/;
 const noFrame = new RegExp([
   /websocket .*(must be masked|reserved fields with non-zero values|unsupported opcode|fragmentation not supported|sending Pong)/,
   /websocket .*(sending WebSocket (frame|close)|closing connection|sending on closing connection|getting TCP\/TLS connection)/,
