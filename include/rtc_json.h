@@ -99,6 +99,13 @@ int32_t rtc_json_sip_wanted(rtc_json_str_t user);
 int32_t rtc_json_node_of(rtc_json_str_t user,
                          rtc_json_str_t *out);
 
+// Where does the agent live whose number `user` is? 1: here, 2: on another node that was heard of lately, 0: nowhere. For 1 and 2
+// `$rtcj(node)` is that node's SIP URI.
+//
+// # Safety
+// `user` must be readable for the length of the call.
+int32_t rtc_json_locate(rtc_json_str_t user);
+
 // A message of another node. 1: taken, 0: it was not sealed with our secret.
 //
 // # Safety
