@@ -38,6 +38,7 @@ impl Agent {
             s.journal.change_times(shift);
         }
         shift(&mut self.upstream.expires_at);
+        shift(&mut self.look_at);
         shift(&mut self.upstream.refresh_at);
         for c in &mut self.calls {
             [
