@@ -4,18 +4,18 @@
  *
  * Nodes that know each other's agents form a group: each tells every other one of its group of each change. So a large number of agents is
  * several groups, which know nothing of each other. The figures of one node come from `make load` and `make bench-nodes`; the machines of
- * those had two cores that others worked on at the same time, so yours will need less.
+ * those had two cores that others worked on heavily at the same time (a call alone took 260 to 360 us when they were quieter), so yours will need less.
  */
 import { fileURLToPath } from 'node:url';
 
 /** What one node needs, as measured, and what is assumed of agents and machines. */
 export const measured = {
   /** Microseconds of processor time: of a call where its agent is, and of a call at another node of the group. */
-  callCpu: 360, toldCpu: 120,
+  callCpu: 1100, toldCpu: 185,
   /** Of an agent with a call that is taken over, and of signing in by TLS. */
-  takeoverCpu: 2500, tlsCpu: 4000,
+  takeoverCpu: 1100, tlsCpu: 4000,
   /** Bytes that go to each other node for a call, and every second for each agent that does nothing. */
-  callBytes: 12_000, idleBytes: 5,
+  callBytes: 6000, idleBytes: 5,
   /** kB of shared memory of a browser by WSS, kB of the arena of an agent on average. */
   browserKb: 149, recordKb: 1.5,
 };
