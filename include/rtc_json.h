@@ -7,6 +7,23 @@
 #include <stdint.h>
 #include "rtc_json_host.h"
 
+// Who is asked.
+enum Asked
+#if __STDC_VERSION__ >= 202311L
+  : uintptr_t
+#endif // __STDC_VERSION__ >= 202311L
+ {
+    // The contact centre, for those who look at it through the API.
+    Genesys = 0,
+    // The next hop, for the browsers.
+    NextHop = 1,
+};
+#if __STDC_VERSION__ >= 202311L
+typedef enum Asked Asked;
+#else
+typedef uintptr_t Asked;
+#endif // __STDC_VERSION__ >= 202311L
+
 // A SIP request for an agent.
 typedef struct {
     // The whole message as received.
@@ -22,6 +39,9 @@ typedef struct {
     // See `index`.
     uint32_t label;
 } rtc_json_sip_request_t;
+
+// All of them.
+#define Asked_ALL { Genesys, NextHop, }
 
 // Checks the parameters and opens the arena. Before any fork.
 //

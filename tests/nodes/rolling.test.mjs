@@ -118,6 +118,8 @@ describe('rolling restart', () => {
           const talk = phone.talk(begun % 2 === 0).catch((error) => failed.push(String(error.stack ?? error).slice(0, 600))).finally(() => talks.delete(talk));
           talks.add(talk);
         }
+        // each message is looked for in all of them: what is over goes, or this process would be the one that is too slow
+        far.peer.log = far.peer.log.filter((entry) => entry.at > performance.now() - 5000);
         // who is idle moves at once
         await Promise.all(phones.filter((one) => !one.busy).map(async (phone) => {
           phone.busy = true;
