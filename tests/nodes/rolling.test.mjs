@@ -71,10 +71,12 @@ class Phone {
     const { peer } = far;
     // to any node, as a dispatcher would; to one that is there
     const up = nodes.filter((node) => node.pid && !node.ending);
-    peer.server = up[Math.floor(Math.random() * up.length)].nodePort;
+    const via = up[Math.floor(Math.random() * up.length)];
+    peer.server = via.nodePort;
     const leg = peer.leg(this.dn);
     leg.invite();
-    const answer = leg.answer(20_000);
+    via.pending = (via.pending ?? 0) + 1;
+    const answer = leg.answer(30_000).finally(() => { via.pending -= 1; });
     const { callId } = await Promise.race([
       this.client.waitFor('incomingCall', undefined, 20_000),
       answer.then((reply) => { throw new Error(`${this.dn} at ${this.at}: ${reply.start}`); }),
@@ -143,8 +145,9 @@ describe('rolling restart', () => {
           });
         // (in front of a real node a load balancer sees this by /api/health)
         node.ending = true;
-        // what was sent to it before is answered
-        await sleep(2000);
+        // what was sent to it before, for agents of other nodes, is answered through it
+        await until(() => !node.pending, { ms: 40_000, what: 'no call is on its way through the node' });
+        await sleep(1000);
         await node.shutdown();
         await node.start();
         await allKnown(nodes);
