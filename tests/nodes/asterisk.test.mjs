@@ -110,7 +110,11 @@ describe('three nodes in front of Asterisk', () => {
 
     // whose browser stays away has no leg at Asterisk any more
     const left = withCalls.filter((dn) => out.includes(dn)).length + 2 * withCalls.filter((dn) => into.includes(dn)).length;
-    await until(async () => await asterisk.channels() === left, { ms: 90_000, every: 500, what: `${left} channels are left` });
+    let there;
+    await until(async () => { there = await asterisk.channels(); return there === left; }, { ms: 90_000, every: 500 }).catch(async () => {
+      const shown = await Promise.all(rest.map(async (node) => [await node.stat('orphaned'), await node.rpcRows('rtc_json.nodes')]));
+      throw new Error(`${there} channels in place of ${left}\n${JSON.stringify(shown)}`);
+    });
     const ended = performance.now() - killed;
     t.diagnostic(`${inCalls - withCalls.length} calls whose browsers stay away were ended ${Math.round(ended / 1000)} s after the kill`);
     assert.equal((await rest[0].stat('orphaned')) + (await rest[1].stat('orphaned')), stayAway.size);
