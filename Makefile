@@ -92,7 +92,7 @@ test-client: ## tests of the browser client alone
 test-sip: ## real Kamailio against SIPp
 	@exec tests/run sip
 
-test-nodes: ## several real Kamailios that know each other: takeover, loss of a node
+test-nodes: ## several real Kamailios that know each other: takeover, loss of a node, cut networks, rolling restart (some twelve minutes)
 	@exec tests/run nodes
 
 test-api: ## real Kamailio and what stands beside the calls: the REST API, metrics, TURN with coturn
@@ -138,6 +138,11 @@ T ?= 60
 fuzz: ## each fuzz target for T seconds (60) with AddressSanitizer: `make fuzz T=3600`, `make fuzz TARGET=sdp`
 	@scripts/install-deps.sh build client fuzz
 	@exec scripts/fuzz.sh $(T) $(TARGET)
+
+bench-nodes: module ## what it costs that nodes know each other: a call at one of three nodes beside one alone, bytes between nodes, a takeover
+	@scripts/install-deps.sh test
+	cargo build --release --locked -p rtc-json-load
+	@exec tests/run tests/bench/nodes.test.mjs
 
 bench-peers: module ## rtc_json against the same Kamailio as SIP-over-WebSocket proxy, and against Janus: ratios
 	@scripts/install-deps.sh test bench

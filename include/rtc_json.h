@@ -7,6 +7,23 @@
 #include <stdint.h>
 #include "rtc_json_host.h"
 
+// Who is asked.
+enum Asked
+#if __STDC_VERSION__ >= 202311L
+  : uintptr_t
+#endif // __STDC_VERSION__ >= 202311L
+ {
+    // The contact centre, for those who look at it through the API.
+    Genesys = 0,
+    // The next hop, for the browsers.
+    NextHop = 1,
+};
+#if __STDC_VERSION__ >= 202311L
+typedef enum Asked Asked;
+#else
+typedef uintptr_t Asked;
+#endif // __STDC_VERSION__ >= 202311L
+
 // A SIP request for an agent.
 typedef struct {
     // The whole message as received.
@@ -22,6 +39,9 @@ typedef struct {
     // See `index`.
     uint32_t label;
 } rtc_json_sip_request_t;
+
+// All of them.
+#define Asked_ALL { Genesys, NextHop, }
 
 // Checks the parameters and opens the arena. Before any fork.
 //
@@ -98,6 +118,13 @@ int32_t rtc_json_sip_wanted(rtc_json_str_t user);
 // `user` must be readable for the length of the call, `out` writable.
 int32_t rtc_json_node_of(rtc_json_str_t user,
                          rtc_json_str_t *out);
+
+// Where does the agent live whose number `user` is? 1: here, 2: on another node that was heard of lately, 0: nowhere. For 1 and 2
+// `$rtcj(node)` is that node's SIP URI.
+//
+// # Safety
+// `user` must be readable for the length of the call.
+int32_t rtc_json_locate(rtc_json_str_t user);
 
 // A message of another node. 1: taken, 0: it was not sealed with our secret.
 //

@@ -196,6 +196,29 @@ static int w_socket_allowed(sip_msg_t *msg, char *p1, char *p2)
 	return rtcj_ws_allowed(msg);
 }
 
+static int ki_locate(sip_msg_t *msg, str *user)
+{
+	int found;
+
+	(void)msg;
+	if(user == NULL || !rtcj_process_ready())
+		return -1;
+	found = rtc_json_locate(rtcj_from_str(user));
+	return found > 0 ? found : -1;
+}
+
+static int w_locate(sip_msg_t *msg, char *p_user, char *p2)
+{
+	str user;
+
+	(void)p2;
+	if(fixup_get_svalue(msg, (gparam_t *)p_user, &user) < 0) {
+		LM_ERR("rtc_json_locate(): the number has no value\n");
+		return -1;
+	}
+	return ki_locate(msg, &user);
+}
+
 /* ---- $rtcj(name) ---- */
 
 static int pv_parse_name(pv_spec_p spec, str *in)
@@ -443,6 +466,7 @@ static void mod_destroy(void)
 static cmd_export_t cmds[] = {
 	{"rtc_json_handle", (cmd_function)w_handle, 0, 0, 0, EVENT_ROUTE},
 	{"rtc_json_reject", (cmd_function)w_reject, 2, fixup_spve_all, fixup_free_spve_all, EVENT_ROUTE},
+	{"rtc_json_locate", (cmd_function)w_locate, 1, fixup_spve_null, fixup_free_spve_null, ANY_ROUTE},
 	{"rtc_json_api_handle", (cmd_function)w_api_handle, 0, 0, 0, EVENT_ROUTE},
 	{"rtc_json_socket_allowed", (cmd_function)w_socket_allowed, 0, 0, 0, EVENT_ROUTE},
 	{0, 0, 0, 0, 0, 0}
@@ -535,6 +559,8 @@ static sr_kemi_t kemi_exports[] = {
 		{SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
 	{str_init("rtc_json"), str_init("reject"), SR_KEMIP_INT, ki_reject,
 		{SR_KEMIP_INT, SR_KEMIP_STR, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
+	{str_init("rtc_json"), str_init("locate"), SR_KEMIP_INT, ki_locate,
+		{SR_KEMIP_STR, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
 	{str_init("rtc_json"), str_init("api_handle"), SR_KEMIP_INT, rtcj_http_handle,
 		{SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE}},
 	{str_init("rtc_json"), str_init("socket_allowed"), SR_KEMIP_INT, rtcj_ws_allowed,

@@ -6,11 +6,12 @@ const PATIENCE = 4000;
 /**
  * Lets a phone use any of several servers that know each other's agents (`node_secret` of the module). A lost connection is
  * tried again once at the same server, then at the others in turn, where the session and its calls go on. A server that is
- * to become empty (`notice`, `draining`) is left at once.
+ * to become empty (`notice`, `draining`) is left as soon as no call is being set up: one that is answered goes with the session.
  */
 export function anyNode(phone: Phone, urls: readonly string[]): void {
   let at = -1;
   let stay = false;
+  let leaving = false;
   let timer: ReturnType<typeof setTimeout>;
   phone._options = Object.defineProperty({ ...phone._options }, 'url', {
     // read for each connection
@@ -23,12 +24,24 @@ export function anyNode(phone: Phone, urls: readonly string[]): void {
     },
   });
   phone.on('state', (state) => {
-    if (state === 'registered') stay = true;
+    if (state === 'registered') {
+      stay = true;
+      leaving = false;
+    }
     if (state === 'closed') clearTimeout(timer);
   });
+  const leave = () => {
+    if (!leaving) return;
+    const busy = [...phone.calls].find((call) => call.state !== 'established');
+    if (busy) busy.on('state', leave);
+    else {
+      leaving = stay = false;
+      phone._lost();
+    }
+  };
   phone.on('notice', ({ reason }) => {
     if (reason !== 'draining' || urls.length < 2) return;
-    stay = false;
-    phone._lost();
+    leaving = true;
+    leave();
   });
 }

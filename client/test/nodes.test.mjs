@@ -91,3 +91,24 @@ test('the first connection fails: the next try is at another server, and the opt
   assert.equal(options.url, a);
   phone.close();
 });
+
+test('a server that is to become empty is left when the call that is being set up is answered, or is over', async (t) => {
+  clock(t);
+  for (const [type, payload, id] of [
+    ['callAccepted', { callId: 'c1', sdp: 'answer' }, true], ['callEnded', { callId: 'c1', reason: 'rejected', duration: 0 }, false],
+  ]) {
+    const { phone, socket } = await agent([a, b]);
+    const call = phone.call('1003');
+    await settle();
+    const request = socket.find('call');
+    socket.say('callProgress', { callId: 'c1', state: 'ringing', request: request.id }, request.id);
+    socket.say('notice', { reason: 'draining' }, 'evt-1');
+    await settle();
+    assert.deepEqual([phone.state, call.state], ['registered', 'ringing']);
+    socket.say(type, payload, id ? request.id : 'evt-2');
+    await settle();
+    assert.equal(phone.state, 'reconnecting', type);
+    assert.equal(reconnected(t).url, b);
+    phone.close();
+  }
+});

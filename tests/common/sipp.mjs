@@ -36,11 +36,11 @@ function scenarioText(name, keys) {
 /**
  * @typedef {{
  *   scenario: string, remote?: string, port?: number, calls?: number, rate?: number, concurrent?: number,
- *   service?: string, keys?: Record<string, string | number>, timeout?: number, rtpEcho?: boolean, trace?: boolean,
+ *   service?: string, keys?: Record<string, string | number>, timeout?: number, rtpEcho?: boolean, trace?: boolean, more?: string[],
  * }} Options
  *   scenario: name in tests/sipp; remote: `host:port`, for callers (uac-*); calls: how many make a run;
  *   rate: calls per second; service: the number called; keys: see the head of the scenario;
- *   timeout: seconds until SIPp gives up; trace: keep the messages (on unless switched off for load)
+ *   timeout: seconds until SIPp gives up; trace: keep the messages (on unless switched off for load); more: further arguments
  * @typedef {{ code: number, successful: number, failed: number, retransmissions: number, screen: string }} Result
  *   code: 0 when every call went as the scenario wants, 1 when one did not, 97 when it was stopped
  */
@@ -126,7 +126,7 @@ export class Sipp {
  * @returns {Promise<Sipp>}
  */
 export async function startSipp({
-  scenario, remote, port, calls = 1, rate = 10, concurrent, service = '5001', keys = {}, timeout = 60, rtpEcho = false, trace = true,
+  scenario, remote, port, calls = 1, rate = 10, concurrent, service = '5001', keys = {}, timeout = 60, rtpEcho = false, trace = true, more = [],
 }) {
   /** @type {[number, number][]} */
   const ports = [];
@@ -147,6 +147,7 @@ export async function startSipp({
     ...(trace ? ['-trace_msg', '-message_file', path.join(dir, 'messages')] : []),
     ...(concurrent ? ['-l', concurrent] : []),
     ...(rtpEcho ? ['-rtp_echo'] : []),
+    ...more,
   ].map(String);
   const child = spawn('sipp', args, { cwd: dir, stdio: ['ignore', 'pipe', 'pipe'] });
   let screen = '';

@@ -56,7 +56,7 @@ export function exported({ c, stats, current }) {
     functions: firstStrings(tables(c, 'cmd_export_t'), /\{"(\w+)", \(cmd_function\)/g),
     kemi: firstStrings(tables(c, 'sr_kemi_t'), /str_init\("rtc_json"\), str_init\("(\w+)"\)/g),
     routes: firstStrings(names, /str_init\("([\w:-]+)"\)/g),
-    variables: [...arms('of_message'), ...arms('of_call').map((name) => `call.${name}`), 'type', 'id', 'payload.KEY'],
+    variables: [...arms('of_process'), ...arms('of_message'), ...arms('of_call').map((name) => `call.${name}`), 'type', 'id', 'payload.KEY'],
     pvs: firstStrings(tables(c, 'pv_export_t'), /\{\{"(\w+)"/g),
     commands: firstStrings(tables(c, 'rpc_export_t'), /\{"([\w.]+)"/g),
     statistics: firstStrings(stats, /^\s+[A-Z]\w+ "(\w+)" (?:true|false) "/gm),

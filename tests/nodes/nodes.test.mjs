@@ -26,7 +26,19 @@ const sql = (text) => execFileSync('sqlite3', ['-bail', '-json', database], { in
 sql(fs.readFileSync(fileURLToPath(new URL('../../kamailio-module/rtc_json-create.sql', import.meta.url)), 'utf8'));
 const recorded = (callId) => JSON.parse(sql(`SELECT * FROM rtc_json_calls WHERE call_id = '${callId}';`) || '[]');
 
-const token = sign(claims('desk', { more: { scope: 'agents:read:all agents:write:all genesys:read' } }), crypto.createSecretKey(Buffer.from(jwk.k, 'base64url')), { kid: 'hs' });
+const token = sign(claims('desk', { more: { scope: 'agents:read:all agents:write:all genesys:read calls:read:all calls:write:all' } }), crypto.createSecretKey(Buffer.from(jwk.k, 'base64url')), { kid: 'hs' });
+
+// a script that tells where somebody is
+const cfg = path.join(dir, 'kamailio.cfg');
+fs.writeFileSync(cfg, fs.readFileSync(new URL('../../kamailio.cfg.example', import.meta.url), 'utf8').replace('request_route {\n', `request_route {
+	if (is_method("OPTIONS") && $hdr(X-Locate) != $null) {
+		rtc_json_locate("$hdr(X-Locate)");
+		$var(found) = "" + $rc;
+		if ($rtcj(node) != $null) $var(found) = $var(found) + " " + $rtcj(node);
+		sl_send_reply("200", "$var(found)");
+		exit;
+	}
+`));
 
 let nodes = [];
 let peer;
@@ -54,7 +66,7 @@ async function answered(client) {
 describe('two nodes', () => {
   before(async () => {
     peer = await openPeer(0);
-    nodes = await startNodes(2, peer.uri, { more: { jwt_keys: keyFile, records_url: `sqlite://${database}` } });
+    nodes = await startNodes(2, peer.uri, { cfg, more: { jwt_keys: keyFile, records_url: `sqlite://${database}` } });
     peer.server = nodes[0].nodePort;
   });
   after(async () => {
@@ -84,8 +96,15 @@ describe('two nodes', () => {
     assert.equal((await ask(nodes[0].wsPort, 'PATCH', '/api/dn/5004', { token, body: { status: 'away', skills: ['polish'] } })).status, 200);
     const { callId } = await answered(first);
     for (const node of nodes) await until(async () => (await get(node, '/api/dn/5004')).status === 'busy', { ms: 15_000, what: 'he is busy' });
-    await first.expect('hangup', { callId, reason: 'user_hangup' }, 'callEnded');
+    // the other node shows it, and ends it when told to
+    await until(async () => (await get(nodes[1], `/api/calls/${callId}`)).state === 'established', { ms: 15_000, what: 'the call is shown' });
+    const { calls } = await get(nodes[1], '/api/calls');
+    assert.deepEqual(calls.map((row) => [row.callId, row.dn, row.to]), [[callId, '5004', '1003']]);
+    assert.ok(calls[0].duration < 600, 'by its own clock');
+    assert.equal((await ask(nodes[1].wsPort, 'DELETE', `/api/calls/${callId}`, { token })).status, 204);
     peer.reply(await peer.request('BYE'), 200);
+    await first.waitFor('callEnded', (p) => p.callId === callId);
+    for (const node of nodes) await until(async () => (await get(node, '/api/calls')).calls.length === 0, { ms: 15_000, what: 'no call is shown' });
     await until(async () => (await get(nodes[1], '/api/dn/5004')).status !== 'busy', { ms: 15_000, what: 'he is not busy any more' });
     const { status, skills } = await get(nodes[0], '/api/dn/5004');
     assert.deepEqual([status, skills], ['away', ['polish']]);
@@ -132,6 +151,22 @@ describe('two nodes', () => {
     assert.equal(await a.stat('call_records'), before);
     await again.request('unregister');
     await replicas(a, 0);
+  });
+
+  test('a script learns where an agent is', async () => {
+    const [a, b] = nodes;
+    const where = async (node, dn) => {
+      peer.server = node.nodePort;
+      return (await peer.leg('locate').request('OPTIONS', { headers: [`X-Locate: ${dn}`] })).start.replace('SIP/2.0 200 ', '').trim();
+    };
+    const client = await agent(a, '5006');
+    await replicas(b, 1);
+    assert.equal(await where(a, '5006'), `1 sip:${a.node}`);
+    assert.equal(await where(b, '5006'), `2 sip:${a.node}`);
+    assert.equal(await where(b, '5007'), '-1');
+    await client.request('unregister');
+    await replicas(b, 0);
+    assert.equal(await where(b, '5006'), '-1');
   });
 
   test('an INVITE at the wrong node rings at the right one', async () => {

@@ -1,8 +1,12 @@
 /** Several real Kamailios that know each other by dmq. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { until } from '../common/cleanup.mjs';
 import { connect } from '../common/client.mjs';
 import { startKamailio } from '../common/kamailio.mjs';
 import { freePorts } from '../common/ports.mjs';
+import { fakeOffer } from '../common/sdp.mjs';
+import { farSdp, openPeer } from '../sip/peer.mjs';
 
 /** What the nodes of the tests share. */
 export const secret = 'nodes-of-the-tests-share-this';
@@ -25,9 +29,9 @@ export async function agent(node, dn) {
 }
 
 /** The browser of `dn` comes back, maybe to another node. */
-export async function resume(node, dn, session) {
+export async function resume(node, dn, session, ms = 10_000) {
   const client = await browser(node);
-  client.registered = await client.expect('register', { dn, resume: session }, 'registered');
+  client.registered = await client.expect('register', { dn, resume: session }, 'registered', { ms });
   return client;
 }
 
@@ -80,4 +84,97 @@ export async function startNodes(count, nextHop, { more = {}, ...options } = {})
     throw error;
   }
   return nodes;
+}
+
+/** A call out of that browser that the far side has answered. @returns {Promise<string>} its id */
+export async function call(client, to = '1003') {
+  const { type, payload } = await client.request('call', { to, sdp: fakeOffer() }, { ms: 20_000 });
+  assert.equal(type, 'callAccepted', JSON.stringify(payload));
+  return payload.callId;
+}
+
+/** The call is alive from end to end: it is held and taken back. */
+export async function holdOnce(client, callId) {
+  for (const hold of [true, false]) {
+    const held = await client.request('hold', { callId, hold }, { ms: 20_000 });
+    assert.equal(held.payload.hold, hold, JSON.stringify(held));
+  }
+}
+
+export async function hangUp(client, callId) {
+  const over = await client.request('hangup', { callId, reason: 'user_hangup' }, { ms: 20_000 });
+  assert.equal(over.type, 'callEnded', JSON.stringify(over));
+}
+
+/** Why a network cannot be cut here. */
+export const uncut = process.env.RTC_JSON_NAMESPACE ? false : 'needs a network namespace of its own';
+
+/** Nothing passes from one of these nodes to one of those any more (`-A`), or all does again (`-D`). */
+export function cutOneWay(how, from, to) {
+  for (const one of from) {
+    for (const other of to) {
+      execFileSync('iptables', ['-w', how, 'INPUT', '-p', 'udp', '--sport', one.nodePort, '--dport', other.nodePort, '-j', 'DROP'].map(String));
+    }
+  }
+}
+
+/** The same in both directions. */
+export function cut(how, these, those) {
+  cutOneWay(how, these, those);
+  cutOneWay(how, those, these);
+}
+
+/**
+ * A far side that answers every call, and keeps to RFC 3261, 12.2.2: a request with a lower number than the last is refused with 500, one
+ * in a dialog that is over with 481. It talks to whichever node has spoken last.
+ */
+export async function openFarSide() {
+  const peer = await openPeer(0);
+  const far = {
+    peer,
+    uri: peer.uri,
+    /** @type {Map<string, { cseq: number, ends: number, contact: string }>} dialogs by Call-ID */
+    dialogs: new Map(),
+    /** Dialogs that are up. */
+    up: () => [...far.dialogs.values()].filter((dialog) => dialog.ends === 0).length,
+    /** The dialogs that were ended, and how often each was. */
+    ends: () => [...far.dialogs.values()].filter((dialog) => dialog.ends > 0).map((dialog) => dialog.ends),
+    close: () => peer.close(),
+  };
+  const answers = new Map();
+  peer.onRequest((request, repeat) => {
+    if (request.method === 'ACK') return;
+    const viaPort = Number(/:(\d+)/.exec(request.header('Via').replace(/^SIP\/2.0\/UDP/, ''))[1]);
+    const say = (status, options) => {
+      answers.set(request.identity, [status, options]);
+      const { server } = peer;
+      peer.server = viaPort;
+      peer.reply(request, status, options);
+      peer.server = server;
+    };
+    if (repeat) {
+      const known = answers.get(request.identity);
+      if (known) say(...known);
+      return;
+    }
+    const dialog = far.dialogs.get(request.callId);
+    if (request.toTag) {
+      if (!dialog) return say(481);
+      if (request.cseq <= dialog.cseq) return say(500);
+      dialog.cseq = request.cseq;
+      if (dialog.ends > 0) {
+        // a BYE that ends what is over already would be one too many
+        if (request.method === 'BYE') dialog.ends += 1;
+        return say(481);
+      }
+      if (request.method === 'BYE') dialog.ends += 1;
+      if (request.contact) dialog.contact = request.contact;
+    } else if (request.method === 'INVITE') {
+      far.dialogs.set(request.callId, { cseq: request.cseq, ends: 0, contact: request.contact });
+    }
+    if (request.method !== 'INVITE') return say(200, { headers: ['Allow: INVITE, ACK, BYE, UPDATE'] });
+    const more = request.toTag ? { version: 2, direction: /a=sendonly/.test(request.body) ? 'recvonly' : 'sendrecv' } : {};
+    return say(200, { body: farSdp({ setup: 'active', ...more }), headers: ['Allow: INVITE, ACK, BYE, UPDATE'] });
+  });
+  return far;
 }

@@ -106,9 +106,16 @@ pub enum Input<'a> {
     },
     /// Another node has taken the agent over. The record goes away with this step.
     Yielded {
-        /// SIP Call-IDs that the new owner has.
+        /// SIP Call-IDs that the new owner has, or has ended.
         theirs: HashSet<String>,
     },
+    /// As [`Input::TakenOver`], but no browser has come: the last owner is gone, and so is the agent.
+    Orphaned {
+        /// `host:port` of the last owner's Contact.
+        former: String,
+    },
+    /// The browser is here, while others may have taken the agent for theirs: far sides are told that this node is the one.
+    Claimed,
 }
 
 /// The user table could not be asked.

@@ -44,6 +44,8 @@ pub struct Agent {
     pub call_rate: Rate,
     /// When to look what a next hop that was silent still knows of this agent; 0 for never.
     pub look_at: u64,
+    /// SIP Call-IDs that came with the last takeovers, the latest last: a former owner that comes back need not end them.
+    pub brought: Vec<String>,
 }
 
 /// One browser (one WebSocket at a time, several over its life).

@@ -238,6 +238,12 @@ impl Step<'_> {
                 self.agent.calls[call].wants.push_front(open.want);
                 self.next_offer(call);
             }
+            (500, Some(_)) if open.want == Want::Refresh && self.raised(call) => {
+                let c = &mut self.agent.calls[call];
+                untaken(&mut c.leg, &open);
+                c.wants.push_front(Want::Refresh);
+                self.next_offer(call);
+            }
             (408, None) | (503, None) => {
                 // RFC 3261, section 14.1: nobody there any more
                 self.agent.calls[call].leg.open = Some(open);

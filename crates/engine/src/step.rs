@@ -78,6 +78,8 @@ pub fn step(agent: &mut Agent, input: Input<'_>, env: &mut Env<'_>) -> Vec<Outpu
         Input::Restarted => step.on_restarted(),
         Input::TakenOver { former } => step.on_taken_over(former),
         Input::Yielded { theirs } => step.on_yielded(&theirs),
+        Input::Orphaned { former } => step.on_orphaned(former),
+        Input::Claimed => step.on_claimed(),
     }
     step.out
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rtc_json_protocol::{EndReason, ServerMessage, UnregisterReason};
 
 use crate::call::End;
-use crate::io::Output;
+use crate::io::{Counter, Output};
 use crate::model::{Agent, State, Want};
 use crate::step::Step;
 
@@ -14,6 +14,13 @@ const MAX_FORMER: usize = 8;
 /// Added to the CSeq of each dialog that is taken over. Should the last owner live, cut off from us, the far side takes nothing
 /// of it any more, least of all its BYE: its numbers are too low (RFC 3261, section 12.2.2).
 const FENCE: u32 = 1000;
+/// How often the numbers are raised again where the far side has seen higher ones: of another node, in the other half of a
+/// network, that had the agent for a while.
+const MAX_FENCES: u8 = 6;
+/// How long until an agent that has just been taken over is looked at again for his browser.
+const ATTACHED_WITHIN: u64 = 1000;
+/// Calls of former owners that are remembered.
+const MAX_BROUGHT: usize = 16;
 
 impl Agent {
     /// Puts all times of the record from another machine's clock on this one's: `behind` is what has to be added.
@@ -31,6 +38,7 @@ impl Agent {
             s.journal.change_times(shift);
         }
         shift(&mut self.upstream.expires_at);
+        shift(&mut self.look_at);
         shift(&mut self.upstream.refresh_at);
         for c in &mut self.calls {
             [
@@ -64,9 +72,34 @@ impl Step<'_> {
     /// This node owns the agent from now on. What the last one had under way is over; far sides and registrar are told the
     /// new Contact.
     pub fn on_taken_over(&mut self, former: String) {
+        self.take(former);
+        self.refresh_targets();
+    }
+
+    /// The last owner is gone, and no browser has come: calls and registration end as if their browsers had stayed away from
+    /// it.
+    pub fn on_orphaned(&mut self, former: String) {
+        self.take(former);
+        while !self.agent.sessions.is_empty() {
+            self.out.push(Output::Count(Counter::SessionsLost));
+            let (told, end) = (UnregisterReason::Expired, EndReason::SessionExpired);
+            self.drop_session(0, told, end);
+        }
+    }
+
+    /// The browser is at this node, and another one may have taken the agent over meanwhile: the far side answers to whom has
+    /// spoken last.
+    pub fn on_claimed(&mut self) {
+        self.refresh_targets();
+    }
+
+    fn take(&mut self, former: String) {
         for c in &mut self.agent.calls {
             c.leg.dialog.local_cseq = c.leg.dialog.local_cseq.saturating_add(FENCE);
+            self.agent.brought.push(c.leg.dialog.call_id.clone());
         }
+        let old = self.agent.brought.len().saturating_sub(MAX_BROUGHT);
+        self.agent.brought.drain(..old);
         self.agent.upstream.cseq = self.agent.upstream.cseq.saturating_add(FENCE);
         let known = &mut self.agent.upstream.former;
         known.retain(|node| *node != former && *node != self.config.contact);
@@ -78,6 +111,9 @@ impl Step<'_> {
             self.agent.upstream.refresh_at = self.now;
         }
         self.next_register();
+    }
+
+    fn refresh_targets(&mut self) {
         let keys: Vec<String> = self.agent.calls.iter().map(|c| c.leg.key.clone()).collect();
         for key in keys {
             let Some(call) = self.agent.calls.iter().position(|c| c.leg.key == key) else {
@@ -91,6 +127,25 @@ impl Step<'_> {
                 self.next_offer(call);
             }
         }
+    }
+
+    /// The far side has refused a target refresh with 500: it knows higher numbers (RFC 3261, section 12.2.2). The node where the
+    /// browser is goes above them; it may be on its way here. False if it did not come.
+    pub fn raised(&mut self, call: usize) -> bool {
+        let there = self
+            .owner(call)
+            .is_some_and(|owner| self.agent.sessions[owner].attached());
+        let leg = &mut self.agent.calls[call].leg;
+        if leg.glares >= MAX_FENCES {
+            return false;
+        }
+        leg.glares += 1;
+        if there {
+            leg.dialog.local_cseq = leg.dialog.local_cseq.saturating_add(FENCE);
+        } else {
+            leg.offer_after = self.now + ATTACHED_WITHIN;
+        }
+        true
     }
 
     /// Header lines that take the Contacts of former nodes back (RFC 3261, section 10.2.2): else a call would ring here twice.

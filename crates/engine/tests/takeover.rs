@@ -98,3 +98,53 @@ fn the_last_owner_ends_only_what_the_new_one_does_not_know() {
     });
     assert_eq!(w.request().method, "BYE", "nobody else would end it");
 }
+
+#[test]
+fn a_far_side_that_knows_higher_numbers_is_told_again_where_the_browser_is() {
+    let (mut w, token, _, invite) = in_call("Allow: INVITE, UPDATE\r\n");
+    taken(&mut w);
+    let find = |w: &mut World| {
+        let refresh = |r: &SipRequest| r.method == "UPDATE";
+        w.requests().into_iter().find(refresh)
+    };
+    let first = find(&mut w).expect("a target refresh");
+    // the browser is not here (yet): another node may be right
+    w.far_reply(&first, 500, "t1", "", "");
+    assert!(find(&mut w).is_none());
+
+    let payload = json!({ "dn": w.agent.dn.clone(), "resume": token });
+    w.send(7, "register", payload, "r7");
+    w.wait(1_000);
+    let second = find(&mut w).expect("a target refresh");
+    assert!(second.cseq < first.cseq + 500);
+    w.far_reply(&second, 500, "t1", "", "");
+    let third = find(&mut w).expect("the same, higher");
+    assert_eq!(third.call_id, invite.call_id);
+    assert!(third.cseq > second.cseq + 500);
+    w.far_reply(&third, 200, "t1", "", "");
+    assert!(find(&mut w).is_none());
+    assert_eq!(w.agent.calls.len(), 1);
+}
+
+#[test]
+fn an_orphan_is_ended_everywhere() {
+    let (mut w, _, _, invite) = in_call("Allow: INVITE, UPDATE\r\n");
+    w.config.contact = "198.51.100.99:5060".to_owned();
+    let former = "192.0.2.10:5060".to_owned();
+    w.step(Input::Orphaned { former });
+    let requests = w.requests();
+    let bye = requests.iter().find(|r| r.method == "BYE").expect("a BYE");
+    assert_eq!(bye.call_id, invite.call_id);
+    assert!(bye.cseq > invite.cseq + 500);
+    assert!(requests.iter().all(|r| r.method != "UPDATE"));
+    w.far_reply(bye, 200, "t1", "", "");
+    if let Some(register) = requests.iter().find(|r| r.method == "REGISTER") {
+        w.far_reply(register, 200, "r", "", "");
+    }
+    let requests = w.requests();
+    for register in requests.iter().filter(|r| r.method == "REGISTER") {
+        w.far_reply(register, 200, "r", "", "");
+    }
+    assert!(w.agent.is_empty(), "nothing is left of it");
+    assert_eq!(w.agent.brought, [invite.call_id]);
+}

@@ -1,6 +1,7 @@
 //! What the REST API shows and changes: agents of the arena, and the directory beside them.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 
 use rtc_json_api::calls::{CallView, PastCall};
 use rtc_json_api::directory::{Change, Entry, Status};
@@ -167,7 +168,19 @@ impl Switch for Runtime {
     fn calls(&self) -> Vec<CallView> {
         let now = Self::now();
         let mut found = Vec::new();
-        self.each_agent(|agent| found.extend(calls_of(agent, now)));
+        let mut here = HashSet::new();
+        self.each_agent(|agent| {
+            if !agent.is_unknown() {
+                here.insert(agent.dn.clone());
+            }
+            found.extend(calls_of(agent, now));
+        });
+        // one that has just come from another node may still be there, too
+        self.each_elsewhere(|agent| {
+            if !here.contains(&agent.dn) {
+                found.extend(calls_of(agent, now));
+            }
+        });
         found
     }
 
@@ -176,7 +189,10 @@ impl Switch for Runtime {
         let input = Input::HangUp {
             call: call.call_id.clone(),
         };
-        self.look(&call.dn).is_some_and(known) && self.drive(&call.dn, input, false).is_ok()
+        match self.look(&call.dn).is_some_and(known) {
+            true => self.drive(&call.dn, input, false).is_ok(),
+            false => self.hang_up_elsewhere(&call.dn, &call.call_id),
+        }
     }
 
     fn past_calls(

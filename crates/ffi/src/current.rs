@@ -55,6 +55,8 @@ impl Drop for Open {
 thread_local! {
     static OPEN: RefCell<Option<Open>> = const { RefCell::new(None) };
     static CALL: RefCell<Option<CallRecord>> = const { RefCell::new(None) };
+    /// What was located last.
+    static NODE: RefCell<Option<String>> = const { RefCell::new(None) };
     static VALUE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -80,17 +82,31 @@ pub fn with_call(record: CallRecord, run: impl FnOnce()) {
     CALL.with(|slot| slot.replace(before));
 }
 
+/// Notes the node that was located, for `$rtcj(node)`.
+pub fn set_node(uri: Option<String>) {
+    NODE.with(|slot| *slot.borrow_mut() = uri);
+}
+
 /// The value of `$rtcj(name)`; what it points to is valid until the next call.
 pub fn value(name: &str) -> Option<(*const u8, usize)> {
     let found = match name.strip_prefix("call.") {
         Some(field) => CALL.with(|slot| slot.borrow().as_ref().and_then(|c| of_call(c, field))),
-        None => OPEN.with(|slot| slot.borrow().as_ref().and_then(|o| of_message(o, name))),
+        None => of_process(name)
+            .or_else(|| OPEN.with(|slot| slot.borrow().as_ref().and_then(|o| of_message(o, name)))),
     }?;
     VALUE.with(|slot| {
         let mut slot = slot.borrow_mut();
         *slot = found;
         Some((slot.as_ptr(), slot.len()))
     })
+}
+
+/// What does not belong to an event.
+fn of_process(name: &str) -> Option<String> {
+    match name {
+        "node" => NODE.with(|slot| slot.borrow().clone()),
+        _ => None,
+    }
 }
 
 fn of_message(open: &Open, name: &str) -> Option<String> {

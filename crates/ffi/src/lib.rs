@@ -375,6 +375,18 @@ pub unsafe extern "C" fn rtc_json_node_of(user: rtc_json_str_t, out: *mut rtc_js
     })
 }
 
+/// Where does the agent live whose number `user` is? 1: here, 2: on another node that was heard of lately, 0: nowhere. For 1 and 2
+/// `$rtcj(node)` is that node's SIP URI.
+///
+/// # Safety
+/// `user` must be readable for the length of the call.
+#[no_mangle]
+pub unsafe extern "C" fn rtc_json_locate(user: rtc_json_str_t) -> i32 {
+    // SAFETY: the caller's promise
+    let user = unsafe { text(user) };
+    guarded(0, |runtime| nodes::locate(runtime, &unescape_user(user)))
+}
+
 /// A message of another node. 1: taken, 0: it was not sealed with our secret.
 ///
 /// # Safety

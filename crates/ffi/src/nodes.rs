@@ -1,14 +1,15 @@
 //! Several nodes: replicas of other nodes' agents beside our own, takeover, and what is told to whom.
 //!
 //! In the arena: `a/DN` is an agent that lives here; `n/DN` the last that another node told of one, or what is left of one
-//! that is gone; `d/DN` says that the others are to be told of it; `m/NODE` is another node.
+//! that is gone; `t/DN` says that the others are to be told of it; `m` holds the other nodes.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rtc_json_engine::{Agent, Input};
-use rtc_json_nodes::{bucket_of, Batch, Digest, Item, Key, Version};
+use rtc_json_engine::{Agent, Call, Input, State};
+use rtc_json_nodes::{bucket_of, is_first, is_gone, Batch, Digest, Item, Key, Version, BUCKETS};
 use rtc_json_protocol::Secret;
 use rtc_json_store::NEVER;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,15 @@ use crate::stats::Stat;
 const HELLO_EVERY: u64 = 1_000;
 /// A node that was silent for that long is taken for gone: calls to its agents are not sent there.
 const SILENT_FOR: u64 = 5_000;
+/// What would not be missed is told after so many milliseconds, with what has come to it meanwhile.
+const LITTLE_WAITS: u64 = 1_000;
+/// Every so many of them it tells a sum of its records.
+const DIGEST_EVERY: u64 = 5;
+/// Every so many of them it tells one part of its records again, changed or not: a part in which something changes all the time
+/// has no sum that could be compared.
+const PART_EVERY: u64 = 10;
+/// Agents of a node that is gone which are ended in a second.
+const ORPHANS_A_SECOND: usize = 100;
 /// Not more often is a node asked to tell its records again.
 const ASK_EVERY: u64 = 3_000;
 /// What is left of an agent that is gone is kept for that long: nobody tells of it later.
@@ -38,8 +48,9 @@ pub struct Nodes {
     key: Key,
     /// `host:port` of its SIP socket: the name by which the others know it.
     pub own: String,
-    /// When it last said that it lives; of this process.
+    /// When it last said that it lives, and how often it has; of this process.
     hello_at: AtomicU64,
+    hellos: AtomicU64,
     /// When the operator was last told of a message that is not ours; of this process.
     told_at: AtomicU64,
 }
@@ -51,6 +62,7 @@ impl Nodes {
             key: Key::new(secret),
             own: own.to_owned(),
             hello_at: AtomicU64::new(0),
+            hellos: AtomicU64::new(0),
             told_at: AtomicU64::new(0),
         }
     }
@@ -61,12 +73,14 @@ impl Nodes {
 pub enum Changed {
     /// Nothing.
     No,
-    /// The agent's record is another one.
+    /// The agent's record is another one, in nothing that would be missed.
+    Little,
+    /// It is another one.
     Record,
     /// The agent lives here from now on.
     Taken,
-    /// The agent is gone.
-    Gone(Version),
+    /// The agent is gone; with the SIP Call-IDs that came from former owners.
+    Gone(Version, Vec<String>),
 }
 
 /// What another node has told of an agent.
@@ -77,6 +91,24 @@ struct Replica {
     behind: i64,
     /// None for an agent that is gone.
     agent: Option<Agent>,
+    /// Of an agent that is gone: SIP Call-IDs that came from former owners.
+    brought: Vec<String>,
+}
+
+/// The beginning of a [`Replica`], which is all that most want to know.
+#[derive(Deserialize)]
+struct Head {
+    version: Version,
+    _behind: i64,
+    /// The variant of an `Option`.
+    agent: u8,
+}
+
+/// The beginning of a [`Stored`].
+#[derive(Deserialize)]
+struct OwnHead {
+    _start: u64,
+    version: Version,
 }
 
 /// Another node.
@@ -88,7 +120,28 @@ struct Member {
     calls: u64,
     draining: bool,
     digest: Digest,
+    /// Parts of what it owns that were known here otherwise, the last time that it told a digest.
+    unlike: Vec<u8>,
+    /// Whom it hears.
+    hears: Vec<String>,
+    /// Agents that have gone from it to others since it was last heard.
+    left: u64,
+    /// When the last of them went.
+    left_at: u64,
 }
+
+impl Member {
+    fn silent_for(&self) -> u64 {
+        Runtime::now().saturating_sub(self.heard_at)
+    }
+
+    fn is_heard(&self) -> bool {
+        self.silent_for() < SILENT_FOR
+    }
+}
+
+/// Key of the record with all other nodes.
+const MEMBERS: &[u8] = b"m";
 
 thread_local! {
     /// The last answer of `node_of`; it is read before the next question.
@@ -101,13 +154,8 @@ fn replica_key(dn: &str) -> Vec<u8> {
     [b"n/", dn.as_bytes()].concat()
 }
 
-/// (no prefix of another kind of record: `d/` is the directory's)
 fn dirty_key(dn: &str) -> Vec<u8> {
     [DIRTY, dn.as_bytes()].concat()
-}
-
-fn member_key(node: &str) -> Vec<u8> {
-    [b"m/", node.as_bytes()].concat()
 }
 
 /// The DN of a key under which another node's agent is kept; none for other keys.
@@ -127,19 +175,21 @@ impl Runtime {
         &self,
         version: Version,
         agent: &Agent,
-        yielded: bool,
+        quiet: bool,
+        little: bool,
     ) -> (Version, Changed) {
         let Some(nodes) = &self.nodes else {
             return (version, Changed::No);
         };
-        if yielded {
+        if quiet {
             return (version, Changed::No);
         }
         match (version.owner == nodes.own, agent.is_empty()) {
             (true, true) => {
                 let last = version.next();
-                (last.clone(), Changed::Gone(last))
+                (last.clone(), Changed::Gone(last, agent.brought.clone()))
             }
+            (true, false) if little => (version.next(), Changed::Little),
             (true, false) => (version.next(), Changed::Record),
             // who only tries to register takes nothing from another node
             (false, _) if agent.is_unknown() => (version, Changed::No),
@@ -151,13 +201,15 @@ impl Runtime {
     pub fn changed(&self, dn: &str, changed: Changed) {
         match changed {
             Changed::No => return,
+            Changed::Little => return self.mark_until(dn, Self::now() + LITTLE_WAITS),
             Changed::Record => {}
             Changed::Taken => self.forget_replica(dn),
-            Changed::Gone(version) => {
+            Changed::Gone(version, brought) => {
                 let grave = Replica {
                     version,
                     behind: 0,
                     agent: None,
+                    brought,
                 };
                 let _newer = self.keep_replica(dn, &grave);
             }
@@ -165,17 +217,23 @@ impl Runtime {
         self.mark(dn);
     }
 
-    /// The others are to be told of that agent.
+    /// The others are to be told of that agent at once.
     fn mark(&self, dn: &str) {
+        self.mark_until(dn, Self::now());
+    }
+
+    /// The others are to be told of that agent by then.
+    fn mark_until(&self, dn: &str, due: u64) {
         let key = dirty_key(dn);
-        // one that is marked already will be read after this
-        if !self.arena.contains(&key) {
-            let marked = self
-                .arena
-                .lock_or_create(&key)
-                .and_then(|mut guard| guard.commit(&[1], Self::now()));
-            self.listed(marked);
-        }
+        let marked = self.arena.lock_or_create(&key).and_then(|mut guard| {
+            let before = guard.record().try_into().map(u64::from_le_bytes);
+            // one that is marked already will be read after this
+            match before {
+                Ok(before) if before <= due => Ok(()),
+                _ => guard.commit(&due.to_le_bytes(), due),
+            }
+        });
+        self.listed(marked);
     }
 
     /// The version in which an agent that is not here was last seen.
@@ -236,13 +294,49 @@ impl Runtime {
     }
 
     fn each_replica(&self, mut show: impl FnMut(&str, Replica)) {
+        self.each_head(|dn, _, record| {
+            if let Ok(replica) = postcard::from_bytes::<Replica>(record) {
+                show(dn, replica);
+            }
+        });
+    }
+
+    /// Shows whose each replica is, and its record.
+    fn each_head(&self, mut show: impl FnMut(&str, Head, &[u8])) {
         self.each_record(|key, record| {
             if let Some(dn) = dn_in(key, b"n/") {
-                if let Ok(replica) = postcard::from_bytes::<Replica>(record) {
-                    show(dn, replica);
+                if let Ok((head, _)) = postcard::take_from_bytes::<Head>(record) {
+                    show(dn, head, record);
                 }
             }
         });
+    }
+
+    /// Shows the agents that live on other nodes which were heard of lately.
+    pub fn each_elsewhere(&self, mut show: impl FnMut(&Agent)) {
+        if self.nodes.is_none() {
+            return;
+        }
+        let mut found = Vec::new();
+        self.each_replica(|_, replica| {
+            if let Some(mut agent) = replica.agent {
+                agent.shift(replica.behind);
+                found.push((replica.version.owner, agent));
+            }
+        });
+        let mut alive = HashSet::new();
+        let mut silent = HashSet::new();
+        for (owner, agent) in found {
+            if silent.contains(&owner) {
+                continue;
+            }
+            if !alive.contains(&owner) && !self.is_heard(&owner) {
+                silent.insert(owner);
+                continue;
+            }
+            alive.insert(owner);
+            show(&agent);
+        }
     }
 
     /// An agent that lives on another node which was heard of lately.
@@ -261,19 +355,111 @@ impl Runtime {
     }
 
     /// A browser with that token resumes: if another node had its agent, it is ours from now on.
-    pub fn take_over(&self, dn: &str, token: &Secret) {
-        let Some(nodes) = &self.nodes else { return };
+    /// False if not.
+    pub fn take_over(&self, dn: &str, token: &Secret) -> bool {
+        if self.nodes.is_none() {
+            return false;
+        }
         let Some(replica) = self.replica(dn) else {
-            return;
-        };
-        let Some(mut agent) = replica.agent else {
-            return;
+            return false;
         };
         let given = token.expose().as_bytes();
         let known = |s: &rtc_json_engine::Session| bool::from(s.token.as_bytes().ct_eq(given));
-        if !agent.sessions.iter().any(known) {
+        let sessions = replica.agent.iter().flat_map(|agent| &agent.sessions);
+        if !sessions.map(known).fold(false, |any, one| any | one) {
+            return false;
+        }
+        let idle = replica.agent.as_ref().is_some_and(|a| a.live_calls() == 0);
+        if idle && self.draining() {
+            // he is sent elsewhere at once
+            return false;
+        }
+        let Some(former) = self.adopt(dn, replica) else {
+            return false;
+        };
+        self.count(Stat::TakenOver);
+        self.host
+            .log(Level::Notice, &format!("{dn}: taken over from {former}"));
+        self.has_left(&former);
+        // it was written a moment ago
+        let _there = self.drive(dn, Input::TakenOver { former }, false);
+        true
+    }
+
+    /// A browser is at this node as before. If a node is silent, the agent may have been taken over there, which we cannot know: the far
+    /// sides are told that it is we.
+    pub fn claim_calls(&self, dn: &str) {
+        let Some(nodes) = &self.nodes else { return };
+        let in_calls = |stored: Stored| stored.agent.live_calls() > 0;
+        if self.own(dn).is_none_or(|stored| !in_calls(stored)) {
             return;
         }
+        let members = self.members();
+        if members
+            .iter()
+            .any(|(node, m)| *node != nodes.own && !m.is_heard())
+        {
+            // one that has gone meanwhile has no calls
+            let _gone = self.drive(dn, Input::Claimed, false);
+        }
+    }
+
+    /// What a node that is gone has left is ended, by one of the others, once no browser can come back to it any more.
+    fn end_orphans(&self, nodes: &Nodes) {
+        let members = self.members();
+        let patience = SILENT_FOR + self.config.resume_grace;
+        if members.iter().all(|(_, m)| m.silent_for() < patience) {
+            return;
+        }
+        let heard: Vec<(String, Vec<String>)> = members
+            .iter()
+            .filter(|(_, m)| m.is_heard())
+            .map(|(node, m)| (node.clone(), m.hears.clone()))
+            .collect();
+        if !is_first(&nodes.own, &heard) {
+            return;
+        }
+        for (node, member) in members {
+            // of very many browsers the last ones come late
+            let calm = Self::now().saturating_sub(member.left_at) >= SILENT_FOR;
+            if member.silent_for() < patience || member.left == 0 || !calm {
+                continue;
+            }
+            let mut orphans = Vec::new();
+            let mut staying = 0;
+            self.each_head(|dn, head, record| {
+                if head.version.owner != node || head.agent == 0 {
+                    return;
+                }
+                let agent = postcard::from_bytes::<Replica>(record).ok();
+                let agent = agent.and_then(|replica| replica.agent);
+                let attached = |agent: Agent| agent.sessions.iter().any(|s| s.attached());
+                staying += u64::from(agent.is_some_and(attached));
+                orphans.push(dn.to_owned());
+            });
+            if !is_gone(member.left, staying) {
+                continue;
+            }
+            orphans.truncate(ORPHANS_A_SECOND);
+            for dn in orphans {
+                let Some(former) = self.replica(&dn).and_then(|r| self.adopt(&dn, r)) else {
+                    continue;
+                };
+                self.count(Stat::Orphaned);
+                self.host.log(
+                    Level::Notice,
+                    &format!("{dn}: {former} is gone and no browser has come: ended here"),
+                );
+                // it was written a moment ago
+                let _there = self.drive(&dn, Input::Orphaned { former }, false);
+            }
+        }
+    }
+
+    /// The agent of another node is ours from now on. Gives its former owner; none if it was not to be had.
+    fn adopt(&self, dn: &str, replica: Replica) -> Option<String> {
+        let nodes = self.nodes.as_ref()?;
+        let mut agent = replica.agent?;
         agent.shift(replica.behind);
         let former = replica.version.owner.clone();
         let stored = Stored {
@@ -281,19 +467,15 @@ impl Runtime {
             version: replica.version.taken_by(&nodes.own),
             agent,
         };
-        let taken = (|| {
-            let mut guard = self.arena.lock_or_create(&agent_key(dn)).ok()?;
-            let here = postcard::from_bytes::<Stored>(guard.record()).ok();
-            // one that somebody is just registering for counts for nothing
-            if here.is_some_and(|here| !here.agent.is_unknown()) {
-                return None;
-            }
-            let record = postcard::to_stdvec(&stored).ok()?;
-            guard.commit(&record, Self::now()).ok()
-        })();
-        if taken.is_none() {
-            return;
+        let mut guard = self.arena.lock_or_create(&agent_key(dn)).ok()?;
+        let here = postcard::from_bytes::<Stored>(guard.record()).ok();
+        // one that somebody is just registering for counts for nothing
+        if here.is_some_and(|here| !here.agent.is_unknown()) {
+            return None;
         }
+        let record = postcard::to_stdvec(&stored).ok()?;
+        guard.commit(&record, Self::now()).ok()?;
+        drop(guard);
         let (agents, sessions, calls) = gauges(&stored.agent);
         for (stat, more) in [
             (Stat::Agents, agents),
@@ -302,33 +484,63 @@ impl Runtime {
         ] {
             self.stat(stat).fetch_add(more, Ordering::Relaxed);
         }
-        self.count(Stat::TakenOver);
         self.forget_replica(dn);
-        self.host
-            .log(Level::Notice, &format!("{dn}: taken over from {former}"));
-        // it was written a moment ago
-        let _there = self.drive(dn, Input::TakenOver { former }, false);
+        Some(former)
+    }
+
+    /// A call of an agent who lives on another node is to be ended there. False if there is no such node.
+    pub fn hang_up_elsewhere(&self, dn: &str, call: &str) -> bool {
+        let live = |agent: &Agent| agent.calls.iter().any(|c| c.id == call && c.live());
+        if self.elsewhere(dn).is_none_or(|agent| !live(&agent)) {
+            return false;
+        }
+        let (dn, call) = (dn.to_owned(), call.to_owned());
+        self.tell(vec![Item::HangUp { dn, call }]);
+        true
     }
 
     // ---- other nodes
 
-    fn member(&self, node: &str) -> Option<Member> {
-        let guard = self.arena.lock(&member_key(node)).ok()??;
-        postcard::from_bytes(guard.record()).ok()
+    /// The other nodes that were ever heard of, in the order of their names.
+    fn members(&self) -> Vec<(String, Member)> {
+        let Ok(Some(guard)) = self.arena.lock(MEMBERS) else {
+            return Vec::new();
+        };
+        postcard::from_bytes(guard.record()).unwrap_or_default()
     }
 
-    /// The other nodes that were ever heard of, by name.
-    fn members(&self) -> Vec<(String, Member)> {
-        let mut members = Vec::new();
-        self.each_record(|key, record| {
-            if let Some(node) = dn_in(key, b"m/") {
-                if let Ok(member) = postcard::from_bytes::<Member>(record) {
-                    members.push((node.to_owned(), member));
+    fn member(&self, node: &str) -> Option<Member> {
+        let members = self.members();
+        let found = members.into_iter().find(|(name, _)| name == node);
+        found.map(|(_, member)| member)
+    }
+
+    fn with_member(&self, node: &str, change: impl FnOnce(&mut Member)) {
+        let kept = self.arena.lock_or_create(MEMBERS).and_then(|mut guard| {
+            let mut members: Vec<(String, Member)> =
+                postcard::from_bytes(guard.record()).unwrap_or_default();
+            let place = match members.binary_search_by(|(name, _)| name.as_str().cmp(node)) {
+                Ok(place) => place,
+                Err(place) => {
+                    members.insert(place, (node.to_owned(), Member::default()));
+                    place
                 }
+            };
+            change(&mut members[place].1);
+            match postcard::to_stdvec(&members) {
+                Ok(record) => guard.commit(&record, NEVER),
+                Err(_) => Ok(()),
             }
         });
-        members.sort_by(|a, b| a.0.cmp(&b.0));
-        members
+        self.listed(kept);
+    }
+
+    /// An agent has gone from that node to another.
+    fn has_left(&self, node: &str) {
+        self.with_member(node, |member| {
+            member.left += 1;
+            member.left_at = Self::now();
+        });
     }
 
     /// Agents with a session at other nodes that were heard of lately.
@@ -336,18 +548,20 @@ impl Runtime {
         if self.nodes.is_none() {
             return 0;
         }
-        let heard = |m: &Member| Self::now().saturating_sub(m.heard_at) < SILENT_FOR;
         let members = self.members();
-        members
-            .iter()
-            .filter(|(_, m)| heard(m))
-            .map(|(_, m)| m.agents)
-            .sum()
+        let heard = members.iter().filter(|(_, m)| m.is_heard());
+        heard.map(|(_, m)| m.agents).sum()
+    }
+
+    /// Is there another node to which the browsers of this one can go? Then their calls go with them, also those that begin
+    /// while they are still here.
+    pub fn hands_over(&self) -> bool {
+        let ready = |(_, m): &(String, Member)| m.is_heard() && !m.draining;
+        self.nodes.is_some() && self.members().iter().any(ready)
     }
 
     fn is_heard(&self, node: &str) -> bool {
-        self.member(node)
-            .is_some_and(|m| Self::now().saturating_sub(m.heard_at) < SILENT_FOR)
+        self.member(node).is_some_and(|m| m.is_heard())
     }
 
     /// A message of another node; false if it was not sealed with our secret.
@@ -380,36 +594,54 @@ impl Runtime {
                     dn,
                     version,
                     record,
-                } => self.told_record(&dn, version, behind, record.as_deref()),
+                    brought,
+                } => self.told_record(&dn, version, behind, record.as_deref(), brought),
                 Item::Hello {
                     agents,
                     calls,
                     draining,
+                    hears,
                     digest,
                 } => {
-                    let told = Member {
-                        heard_at: Self::now(),
-                        asked_at: 0,
-                        agents,
-                        calls,
-                        draining,
-                        digest,
-                    };
-                    self.told_hello(&batch.from, told);
+                    self.with_member(&batch.from, |member| {
+                        member.heard_at = Self::now();
+                        (member.agents, member.calls) = (agents, calls);
+                        (member.draining, member.hears) = (draining, hears);
+                        member.left = 0;
+                    });
+                    if let Some(digest) = digest {
+                        self.told_digest(&batch.from, digest);
+                    }
                 }
                 Item::Ask { to, buckets } if to == nodes.own => self.told_ask(&buckets),
                 Item::Ask { .. } => {}
-                Item::Known { to, dn, version } if to == nodes.own => {
-                    self.told_known(&dn, &version);
-                }
+                Item::Known {
+                    to,
+                    dn,
+                    version,
+                    brought,
+                } if to == nodes.own => self.told_known(&dn, &version, brought),
                 Item::Known { .. } => {}
+                Item::HangUp { dn, call } => {
+                    if self.own(&dn).is_some() {
+                        // one that has ended meanwhile is what was wanted
+                        let _gone = self.drive(&dn, Input::HangUp { call }, false);
+                    }
+                }
                 Item::Listing { bucket, dns } => self.told_listing(&batch.from, bucket, dns),
             }
         }
         true
     }
 
-    fn told_record(&self, dn: &str, version: Version, behind: i64, record: Option<&[u8]>) {
+    fn told_record(
+        &self,
+        dn: &str,
+        version: Version,
+        behind: i64,
+        record: Option<&[u8]>,
+        brought: Vec<String>,
+    ) {
         let agent = match record.map(Agent::decode) {
             None => None,
             Some(Ok(agent)) => Some(agent),
@@ -424,22 +656,22 @@ impl Runtime {
             if version.owner == mine.version.owner {
                 return;
             }
-            let theirs = agent
-                .iter()
-                .flat_map(|a| &a.calls)
-                .map(|c| c.leg.dialog.call_id.clone())
-                .collect();
-            self.count(Stat::Yielded);
-            self.host.log(
-                Level::Notice,
-                &format!("{dn}: has been taken over by {}", version.owner),
-            );
-            let _gone = self.drive(dn, Input::Yielded { theirs }, false);
+            let is_there = |agent: &Agent| agent.sessions.iter().any(|s| s.attached());
+            if is_there(&mine.agent) && !agent.as_ref().is_some_and(is_there) {
+                // whoever took it over, the browser is here
+                return self.outbid(dn, &version);
+            }
+            self.yield_to(dn, &version, agent.as_ref(), &brought);
+        } else if let Some(known) = self.replica(dn) {
+            if known.version < version && known.version.owner != version.owner {
+                self.has_left(&known.version.owner);
+            }
         }
         let told = Replica {
             version,
             behind,
             agent,
+            brought,
         };
         let Some(newer) = self.keep_replica(dn, &told) else {
             return;
@@ -447,14 +679,55 @@ impl Runtime {
         let to = told.version.owner;
         // the owner of an agent that lives elsewhere says so itself
         if told.agent.is_some() && (newer.agent.is_none() || newer.version.owner == to) {
-            let (dn, version) = (dn.to_owned(), newer.version);
-            self.tell(vec![Item::Known { to, dn, version }]);
+            self.tell(vec![Item::Known {
+                to,
+                dn: dn.to_owned(),
+                version: newer.version,
+                brought: newer.brought,
+            }]);
         }
     }
 
+    /// Another node has the agent, or had it last: what was here goes.
+    fn yield_to(&self, dn: &str, version: &Version, agent: Option<&Agent>, brought: &[String]) {
+        let calls = agent.iter().flat_map(|a| &a.calls);
+        let theirs = calls
+            .map(|c| &c.leg.dialog.call_id)
+            .chain(agent.iter().flat_map(|a| &a.brought))
+            .chain(brought)
+            .cloned()
+            .collect();
+        self.count(Stat::Yielded);
+        self.host.log(
+            Level::Notice,
+            &format!("{dn}: has been taken over by {}", version.owner),
+        );
+        let _gone = self.drive(dn, Input::Yielded { theirs }, false);
+    }
+
     /// What we told of an agent is older than what others know: he was gone while we did not hear it, or it is from an earlier
-    /// life of this node. He lives here, so ours is from now on the latest.
-    fn told_known(&self, dn: &str, known: &Version) {
+    /// life of this node. If he lives here, ours is from now on the latest; if nobody is there for him, and another node had him
+    /// last, that node's word counts.
+    fn told_known(&self, dn: &str, known: &Version, brought: Vec<String>) {
+        let Some(mine) = self.own(dn).filter(|mine| mine.version < *known) else {
+            return;
+        };
+        let there = mine.agent.sessions.iter().any(|s| s.attached());
+        if there || known.owner == mine.version.owner {
+            return self.outbid(dn, known);
+        }
+        self.yield_to(dn, known, None, &brought);
+        let grave = Replica {
+            version: known.clone(),
+            behind: 0,
+            agent: None,
+            brought,
+        };
+        let _newer = self.keep_replica(dn, &grave);
+    }
+
+    /// The agent lives here, whatever others know: ours is from now on the latest.
+    fn outbid(&self, dn: &str, known: &Version) {
         let Some(nodes) = &self.nodes else { return };
         let Ok(Some(mut guard)) = self.arena.lock(&agent_key(dn)) else {
             return;
@@ -475,29 +748,30 @@ impl Runtime {
         }
     }
 
-    fn told_hello(&self, from: &str, mut told: Member) {
-        let before = self.member(from).unwrap_or_default();
+    fn told_digest(&self, from: &str, digest: Digest) {
         let mut known = Digest::default();
-        self.each_replica(|dn, replica| {
-            if replica.version.owner == from && replica.agent.is_some() {
-                known.add(dn, &replica.version);
+        self.each_head(|dn, head, _| {
+            if head.version.owner == from && head.agent != 0 {
+                known.add(dn, &head.version);
             }
         });
-        let buckets = told.digest.differs(&before.digest, &known);
-        told.asked_at = before.asked_at;
-        let ask = !buckets.is_empty() && told.heard_at.saturating_sub(before.asked_at) >= ASK_EVERY;
-        if ask {
-            told.asked_at = told.heard_at;
-        }
-        let kept = self
-            .arena
-            .lock_or_create(&member_key(from))
-            .and_then(|mut guard| match postcard::to_stdvec(&told) {
-                Ok(record) => guard.commit(&record, NEVER),
-                Err(_) => Ok(()),
-            });
-        self.listed(kept);
-        if ask {
+        let mut asked = None;
+        self.with_member(from, |member| {
+            // what was told a moment ago may be on its way still; where nothing changes, or for the second time, something was lost
+            let mut buckets = digest.differs(&member.digest, &known);
+            let unlike = digest.unlike(&known);
+            buckets.extend(unlike.iter().filter(|b| member.unlike.contains(b)));
+            buckets.sort_unstable();
+            buckets.dedup();
+            member.unlike = unlike;
+            let now = Self::now();
+            if !buckets.is_empty() && now.saturating_sub(member.asked_at) >= ASK_EVERY {
+                member.asked_at = now;
+                asked = Some(buckets);
+            }
+            member.digest = digest;
+        });
+        if let Some(buckets) = asked {
             let to = from.to_owned();
             self.tell(vec![Item::Ask { to, buckets }]);
         }
@@ -522,8 +796,8 @@ impl Runtime {
     fn told_listing(&self, from: &str, bucket: u8, dns: Vec<String>) {
         let dns: HashSet<String> = dns.into_iter().collect();
         let mut over = Vec::new();
-        self.each_replica(|dn, replica| {
-            let theirs = replica.version.owner == from && replica.agent.is_some();
+        self.each_head(|dn, head, _| {
+            let theirs = head.version.owner == from && head.agent != 0;
             if theirs && bucket_of(dn) == bucket && !dns.contains(dn) {
                 over.push(dn.to_owned());
             }
@@ -534,13 +808,13 @@ impl Runtime {
     }
 
     /// Shows the agents that live here, with their versions.
-    fn each_own(&self, mut show: impl FnMut(&str, &Stored)) {
+    fn each_own(&self, mut show: impl FnMut(&str, &Version)) {
         let Some(nodes) = &self.nodes else { return };
         self.each_record(|key, record| {
             if let Some(dn) = dn_in(key, b"a/") {
-                if let Ok(stored) = postcard::from_bytes::<Stored>(record) {
-                    if stored.version.owner == nodes.own {
-                        show(dn, &stored);
+                if let Ok((head, _)) = postcard::take_from_bytes::<OwnHead>(record) {
+                    if head.version.owner == nodes.own {
+                        show(dn, &head.version);
                     }
                 }
             }
@@ -594,14 +868,30 @@ impl Runtime {
         let now = Self::now();
         if now.saturating_sub(nodes.hello_at.load(Ordering::Relaxed)) >= HELLO_EVERY {
             nodes.hello_at.store(now, Ordering::Relaxed);
-            let mut digest = Digest::default();
-            self.each_own(|dn, stored| digest.add(dn, &stored.version));
+            let hellos = nodes.hellos.fetch_add(1, Ordering::Relaxed);
+            let digest = (hellos % DIGEST_EVERY == 0).then(|| {
+                let mut digest = Digest::default();
+                self.each_own(|dn, version| digest.add(dn, version));
+                self.arena.keys(|key| {
+                    if let Some(dn) = dn_in(key, DIRTY) {
+                        digest.hide(bucket_of(dn));
+                    }
+                });
+                digest
+            });
+            let members = self.members();
+            let heard = members.into_iter().filter(|(_, m)| m.is_heard());
             self.tell(vec![Item::Hello {
                 agents: self.value(Stat::Agents),
                 calls: self.value(Stat::Calls),
                 draining: self.draining(),
+                hears: heard.map(|(node, _)| node).collect(),
                 digest,
             }]);
+            if hellos % PART_EVERY == PART_EVERY - 1 {
+                self.told_ask(&[(hellos / PART_EVERY % BUCKETS as u64) as u8]);
+            }
+            self.end_orphans(nodes);
         }
     }
 
@@ -613,6 +903,7 @@ impl Runtime {
                 dn: dn.to_owned(),
                 version: stored.version,
                 record: stored.agent.encode(Vec::new()).ok(),
+                brought: Vec::new(),
             });
         }
         let replica = self.replica(dn)?;
@@ -621,23 +912,66 @@ impl Runtime {
             dn: dn.to_owned(),
             version: replica.version,
             record: None,
+            brought: replica.brought,
         })
     }
 }
 
 /// Where a SIP request for that agent has to go, as a SIP URI; it stays until the next call.
 pub fn node_of(runtime: &Runtime, dn: &str) -> Option<(*const u8, usize)> {
-    let nodes = runtime.nodes.as_ref()?;
-    let replica = runtime.replica(dn)?;
-    let owner = &replica.version.owner;
-    if replica.agent.is_none() || *owner == nodes.own || !runtime.is_heard(owner) {
-        return None;
-    }
+    let owner = owner_of(runtime, dn)?;
     ANSWER.with(|slot| {
         let mut slot = slot.borrow_mut();
         *slot = format!("sip:{owner}");
         Some((slot.as_ptr(), slot.len()))
     })
+}
+
+/// Where an agent lives: 1 here, 2 on another node that was heard of lately, 0 nowhere. `$rtcj(node)` is that node's SIP URI then.
+pub fn locate(runtime: &Runtime, dn: &str) -> i32 {
+    let (found, uri) = if runtime.wanted(dn) {
+        let own = runtime.nodes.as_ref().map(|nodes| nodes.own.as_str());
+        let own = own.unwrap_or(&runtime.config.contact);
+        (1, format!("sip:{own}"))
+    } else {
+        match owner_of(runtime, dn) {
+            Some(owner) => (2, format!("sip:{owner}")),
+            None => (0, String::new()),
+        }
+    };
+    crate::current::set_node(Some(uri).filter(|uri| !uri.is_empty()));
+    found
+}
+
+/// The node that has an agent who is not here, if it was heard of lately.
+fn owner_of(runtime: &Runtime, dn: &str) -> Option<String> {
+    let nodes = runtime.nodes.as_ref()?;
+    let replica = runtime.replica(dn)?;
+    let owner = replica.version.owner;
+    let there = replica.agent.is_some() && owner != nodes.own && runtime.is_heard(&owner);
+    there.then_some(owner)
+}
+
+/// A call that a takeover leaves alive.
+fn goes_on(call: &Call) -> bool {
+    matches!(call.state, State::Established | State::Answering)
+}
+
+/// What another node must know at once, should this one be gone in a moment: whose browser is there, and how the calls are that
+/// would go on.
+pub fn matters(agent: &Agent) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    agent.upstream.bound.hash(&mut hasher);
+    for session in &agent.sessions {
+        (session.number, session.attached()).hash(&mut hasher);
+    }
+    for call in agent.calls.iter().filter(|c| goes_on(c)) {
+        let leg = &call.leg;
+        (&leg.key, &leg.local_sdp, &leg.remote_sdp).hash(&mut hasher);
+        (call.hold, call.remote_hold, call.muted, leg.gone).hash(&mut hasher);
+        leg.dialog.request_uri().hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// One row a node, this one first.
@@ -652,7 +986,7 @@ pub fn list(runtime: &Runtime, sink: &Sink<'_>) -> i32 {
         if let Some(agent) = replica.agent {
             let known = replicas.entry(replica.version.owner).or_default();
             known.0 += 1;
-            known.1 += agent.live_calls() as u64;
+            known.1 += agent.calls.iter().filter(|c| goes_on(c)).count() as u64;
         }
     });
     let members = runtime.members();
@@ -664,9 +998,8 @@ pub fn list(runtime: &Runtime, sink: &Sink<'_>) -> i32 {
         row.number(c"draining", runtime.draining().into());
         row.number(c"records", own);
     });
-    let now = Runtime::now();
     for (node, member) in members {
-        let silent = now.saturating_sub(member.heard_at);
+        let silent = member.silent_for();
         sink.row(|row| {
             row.text(c"node", &node);
             row.text(c"state", if silent < SILENT_FOR { "up" } else { "silent" });
@@ -689,7 +1022,7 @@ mod tests {
     // they are records of one arena
     #[test]
     fn what_is_to_be_told_is_no_entry_of_the_directory() {
-        let keys = [dirty_key("5001"), replica_key("5001"), member_key("5001")];
+        let keys = [dirty_key("5001"), replica_key("5001"), MEMBERS.to_vec()];
         for key in &keys {
             assert_eq!(crate::directory::entry_dn(key), None);
             assert_ne!(*key, crate::runtime::agent_key("5001"));

@@ -25,7 +25,7 @@ use crate::attempts::Attempts;
 use crate::fault;
 use crate::host::{Ha1Answer, Host, Level};
 use crate::ice::{IceServers, SharedSecret};
-use crate::nodes::{Changed, Nodes};
+use crate::nodes::{self, Changed, Nodes};
 use crate::probes;
 use crate::records::Records;
 use crate::stats::Stat;
@@ -157,6 +157,7 @@ impl Runtime {
     ) -> Result<(), Failed> {
         let key = agent_key(dn);
         // looked up before the lock: one record at a time
+        let draining = self.draining() && !(is_call(&input) && self.hands_over());
         let base = if create {
             self.known_version(dn)
         } else {
@@ -174,7 +175,7 @@ impl Runtime {
                 .ok_or(Failed::NoAgent)?,
         };
         fault::point();
-        let (outputs, changed) = self.locked_step(dn, input, base, &mut guard)?;
+        let (outputs, changed) = self.locked_step(dn, input, base, draining, &mut guard)?;
         fault::point();
         let turn = outputs
             .iter()
@@ -204,6 +205,7 @@ impl Runtime {
         dn: &str,
         input: Input<'_>,
         base: Version,
+        draining: bool,
         guard: &mut Guard<'_>,
     ) -> Result<(Vec<Output>, Changed), Failed> {
         let Stored {
@@ -212,9 +214,14 @@ impl Runtime {
             version,
         } = self.decode(dn, guard.record(), base);
         let yielded = matches!(input, Input::Yielded { .. });
+        // who has taken an agent over tells it when its browser is there, which is the next step. That a browser lives is of no
+        // use to other nodes
+        let quiet = matches!(input, Input::TakenOver { .. }) || is_ping(&input);
+        let quiet = yielded || quiet && start == self.start;
+        let mattered = |agent: &Agent| self.nodes.as_ref().map(|_| nodes::matters(agent));
+        let matters = mattered(&agent);
         let before = gauges(&agent);
         let now = Self::now();
-        let draining = self.draining();
         let unreachable = self.unreachable();
         let result = catch_unwind(AssertUnwindSafe(|| {
             let mut rng = crate::entropy::Generator;
@@ -245,7 +252,8 @@ impl Runtime {
         if yielded {
             agent = Agent::new(dn);
         }
-        let (version, changed) = self.next_version(version, &agent, yielded);
+        let (version, changed) =
+            self.next_version(version, &agent, quiet, matters == mattered(&agent));
         if agent.is_empty() {
             guard.remove();
         } else {
@@ -454,6 +462,8 @@ impl Runtime {
     ) {
         let id = request.id.clone();
         let mut token = None;
+        // resumes a session that this node had
+        let mut stayed = false;
         let (dn, is_register) = match &request.message {
             protocol::ClientMessage::Register(register) => {
                 self.look_at_files();
@@ -471,7 +481,7 @@ impl Runtime {
                 match self.claim(conn, addr, &id, named) {
                     Ok(dn) => {
                         if let (Some(resume), Event::Act { .. }) = (&register.resume, &event) {
-                            self.take_over(&dn, resume);
+                            stayed = !self.take_over(&dn, resume);
                         }
                         (dn, true)
                     }
@@ -513,6 +523,7 @@ impl Runtime {
             },
         };
         match self.drive(&dn, input, is_register && refused.is_none()) {
+            Ok(()) if stayed => self.claim_calls(&dn),
             Ok(()) => {}
             Err(Failed::NoAgent) => match refused {
                 Some(reason) => self.not_registered(conn, &id, 401, reason),
@@ -1049,6 +1060,21 @@ pub(crate) fn gauges(agent: &Agent) -> (u64, u64, u64) {
         agent.sessions.len() as u64,
         agent.live_calls() as u64,
     )
+}
+
+/// A call that begins?
+fn is_call(input: &Input<'_>) -> bool {
+    match input {
+        Input::SipRequest { .. } => true,
+        Input::Message { request, .. } => {
+            matches!(request.message, protocol::ClientMessage::Call(_))
+        }
+        _ => false,
+    }
+}
+
+fn is_ping(input: &Input<'_>) -> bool {
+    matches!(input, Input::Message { request, .. } if matches!(request.message, protocol::ClientMessage::Ping))
 }
 
 /// The type of a frame that we made ourselves: `{"type":"…"`.

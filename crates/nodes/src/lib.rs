@@ -5,12 +5,15 @@
 //! - [`Version`] orders the records of one agent, in any order of arrival, the same on every node.
 //! - [`Batch`] is what one message carries; [`Key`] seals it, for it holds tokens and digests.
 //! - [`Digest`] shows which part of two nodes' knowledge differs, without telling it all again.
+//! - [`is_gone`] and [`is_first`] say who ends the calls of a node that is gone.
 
 mod digest;
+mod gone;
 mod seal;
 mod version;
 
 pub use digest::{bucket_of, Digest, BUCKETS};
+pub use gone::{is_first, is_gone};
 pub use seal::{BadSeal, Key};
 pub use version::Version;
 
@@ -38,6 +41,8 @@ pub enum Item {
         version: Version,
         /// The record; none for an agent that is gone.
         record: Option<Vec<u8>>,
+        /// SIP Call-IDs of an agent that is gone which came from former owners: they need not end them.
+        brought: Vec<String>,
     },
     /// The sender lives, and this is what it owns.
     Hello {
@@ -47,8 +52,10 @@ pub enum Item {
         calls: u64,
         /// 1: it wants to become empty.
         draining: bool,
-        /// The records that it owns.
-        digest: Digest,
+        /// The other nodes that it hears, in the order of their names.
+        hears: Vec<String>,
+        /// The records that it owns; not told each time.
+        digest: Option<Digest>,
     },
     /// Tell these parts of what you own again.
     Ask {
@@ -65,6 +72,15 @@ pub enum Item {
         dn: String,
         /// The later version: of one that is gone, or of an earlier life of `to`.
         version: Version,
+        /// As in [`Item::Record`].
+        brought: Vec<String>,
+    },
+    /// A call of an agent is to be ended, by whoever owns him.
+    HangUp {
+        /// The agent.
+        dn: String,
+        /// Its `callId`.
+        call: String,
     },
     /// All agents of a part that the sender owns: others are none of its any more.
     Listing {

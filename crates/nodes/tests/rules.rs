@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use rand_chacha::rand_core::SeedableRng;
-use rtc_json_nodes::{bucket_of, BadSeal, Batch, Digest, Item, Key, Version};
+use rtc_json_nodes::{bucket_of, is_first, is_gone, BadSeal, Batch, Digest, Item, Key, Version};
 
 const NODES: [&str; 3] = ["a:5060", "b:5060", "c:5060"];
+const NODES4: [&str; 4] = ["a:5060", "b:5060", "c:5060", "d:5060"];
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -111,7 +112,41 @@ proptest! {
         prop_assert_eq!(here.differs(&here, &other), vec![bucket_of(&dns[changed])]);
         // what has just changed is on its way anyway
         prop_assert_eq!(here.differs(&other, &there), Vec::<u8>::new());
+        prop_assert_eq!(here.unlike(&there), Vec::<u8>::new());
+        prop_assert_eq!(here.unlike(&other), vec![bucket_of(&dns[changed])]);
+        here.hide(bucket_of(&dns[changed]));
+        prop_assert_eq!(here.unlike(&other), Vec::<u8>::new());
     }
+}
+
+proptest! {
+    /// However the browsers of a silent node are spread over two parts of a network: at most one part takes the node for gone.
+    #[test]
+    fn two_parts_never_both_find_a_node_gone(here in 0u64..1000, there in 0u64..1000, nowhere in 0u64..1000) {
+        prop_assert!(!(is_gone(here, there + nowhere) && is_gone(there, here + nowhere)));
+    }
+
+    /// Whoever hears whom: of nodes that all act on what they see, at most one of those that hear each other ends anything.
+    #[test]
+    fn at_most_one_of_those_that_hear_each_other_is_first(hears in prop::collection::vec(prop::collection::vec(any::<bool>(), 4), 4)) {
+        let name = |n: usize| NODES4[n].to_owned();
+        let heard_by = |n: usize| (0..4).filter(|m| *m != n && hears[n][*m]).map(name).collect::<Vec<_>>();
+        let first: Vec<usize> = (0..4).filter(|n| {
+            let heard: Vec<_> = (0..4).filter(|m| *m != *n && hears[*n][*m]).map(|m| (name(m), heard_by(m))).collect();
+            is_first(NODES4[*n], &heard)
+        }).collect();
+        for one in &first {
+            for other in &first {
+                prop_assert!(one == other || !hears[*one][*other] && !hears[*other][*one]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_node_is_gone_when_three_of_four_of_its_browsers_are_elsewhere() {
+    assert!(is_gone(3, 1) && is_gone(1, 0) && is_gone(95, 5));
+    assert!(!is_gone(2, 1) && !is_gone(0, 0) && !is_gone(0, 9));
 }
 
 fn batch() -> Batch {
@@ -122,6 +157,7 @@ fn batch() -> Batch {
             dn: "5001".to_owned(),
             version: Version::default().taken_by("a:5060"),
             record: Some(b"a token".to_vec()),
+            brought: Vec::new(),
         }],
     }
 }
