@@ -8,6 +8,7 @@
 #       --rtp FIRST-LAST  RTP ports (21000-21199)
 #       --kamailio H:P    where Kamailio listens for SIP (127.0.0.1:5060)
 #       --genesys H:P     where calls to 90xx go (127.0.0.1:5170)
+#       --media ADDRESS   where sound is sent and taken (127.0.0.1)
 #   asterisk.sh rx WORKDIR COMMAND        runs a command of its command line
 #   asterisk.sh stop WORKDIR              stops it; WORKDIR stays for its logs
 #
@@ -68,7 +69,7 @@ host_address() {
 }
 
 start() {
-	local dir=$1 sip=5160 rtp=21000-21199 kamailio=127.0.0.1:5060 genesys=127.0.0.1:5170; shift
+	local dir=$1 sip=5160 rtp=21000-21199 kamailio=127.0.0.1:5060 genesys=127.0.0.1:5170 media=127.0.0.1; shift
 	while [ $# -gt 0 ]; do
 		[ $# -ge 2 ] || usage
 		case $1 in
@@ -76,6 +77,7 @@ start() {
 			--rtp) rtp=$2 ;;
 			--kamailio) kamailio=$2 ;;
 			--genesys) genesys=$2 ;;
+			--media) media=$2 ;;
 			*) usage ;;
 		esac
 		shift 2
@@ -100,7 +102,7 @@ start() {
 	for file in "$root"/tests/asterisk/*.conf; do
 		sed -e "s|@WORKDIR@|$dir|g; s|@ROOT@|$home|g; s|@MULTIARCH@|$(multiarch)|g; s|@SIP_PORT@|$sip|g" \
 			-e "s|@RTP_START@|${rtp%-*}|g; s|@RTP_END@|${rtp#*-}|g; s|@KAMAILIO@|$kamailio|g; s|@GENESYS@|$genesys|g" \
-			-e "s|@HOST_ADDRESS@|$address|g" "$file" > "$dir/etc/$(basename "$file")"
+			-e "s|@HOST_ADDRESS@|$address|g; s|@MEDIA_ADDRESS@|$media|g" "$file" > "$dir/etc/$(basename "$file")"
 	done
 	: > "$dir/log/full"
 	(run_inside /usr/sbin/asterisk -f -C "$dir/etc/asterisk.conf" > "$dir/log/out" 2>&1 < /dev/null) &

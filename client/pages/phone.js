@@ -227,7 +227,9 @@ function showQuality() {
 /** Who is at the other end: after a transfer somebody else than at first. */
 function farSide({ remote, direction, from, to, displayName }) {
   const number = remote?.number ?? (direction === 'in' ? from : to);
-  return { number, name: (remote ? remote.displayName : displayName) || number };
+  const told = remote ? remote.displayName : displayName;
+  // (who is called tells no name, but may have called before)
+  return { number, name: told || recent().find((entry) => entry.number === number && entry.name !== number)?.name || number };
 }
 
 /** The calls that wait: each can be taken to the foreground, or be connected with the one that is there. */

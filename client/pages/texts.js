@@ -33,6 +33,7 @@ const en = {
   callLabel: (name) => `Call ${name}`,
 
   incomingCall: 'Incoming call',
+  callFrom: 'Incoming call',
   calls: (name) => `${name} calls`,
   decline: 'Decline',
   answer: 'Answer',
@@ -161,6 +162,7 @@ const de = {
   callLabel: (name) => `${name} anrufen`,
 
   incomingCall: 'Eingehender Anruf',
+  callFrom: 'Anruf von',
   calls: (name) => `${name} ruft an`,
   decline: 'Ablehnen',
   answer: 'Annehmen',

@@ -26,6 +26,8 @@ export interface CallEvents extends Omit<CallMessages, 'callEnded'> {
   incomingCall: IncomingCall;
 }
 
+const sleep = (ms: number) => new Promise((settle) => setTimeout(settle, ms));
+
 /** What a message about a call may carry. */
 type CallPayload = { [key: string]: any };
 
@@ -95,12 +97,12 @@ export class Call extends Emitter<CallEvents> {
     // (the registration brings `iceServers`)
     const pc = (this.pc = new RTCPeerConnection({ ...phone.registration, ...phone._options.rtc }));
     pc.ontrack = ({ track }) => this._emit('stream', (this.remoteStream = new MediaStream([track])));
-    // the path is lost: after a while, unless it comes back, another one is looked for
+    // the path is lost: after a while, unless it comes back, another one is looked for. (Another connection may have taken the place of this.)
     pc.oniceconnectionstatechange = () => {
       clearTimeout(this._timer);
-      if (/^[df]/.test(pc.iceConnectionState)) {
-        this._timer = setTimeout(() => this.state === 'established' && this.update().catch(() => {}), 2000);
-      }
+      this._timer = setTimeout(() => {
+        if (/^[df]/.test(this.pc.iceConnectionState) && this.state === 'established') this.update().catch(() => {});
+      }, 2000);
     };
     phone.calls.add(this);
     phone._emit('call', this);
@@ -157,13 +159,12 @@ export class Call extends Emitter<CallEvents> {
   async update(): Promise<unknown> {
     try {
       return await this._offer('update');
-    } catch (error) {
-      const { request, retryable } = error as RtcJsonError;
+    } catch (error: any) {
       // (else another description has taken its place)
-      if (request === this._request) this._receive('', { answerNeeded: false });
-      if (!retryable || this._over) throw error;
+      if (error.request === this._request) this._receive('', { answerNeeded: false });
+      if (!error.retryable || this._over) throw error;
       // such as 491: an offer of the far side has crossed ours, and goes first
-      await new Promise((settle) => setTimeout(settle, Math.random() * 2000));
+      await sleep(Math.random() * 2000);
       return this.update();
     }
   }
@@ -220,13 +221,9 @@ export class Call extends Emitter<CallEvents> {
         if (stable && !offer) await pc.setLocalDescription();
         // (by an offer of theirs, one of ours that is open is rolled back)
         await pc.setRemoteDescription({ type: offer ? 'offer' : 'answer', sdp });
-      } else if (answerNeeded) pc.restartIce();
-      else if (answerNeeded === false && !stable) await pc.setLocalDescription({ type: 'rollback' });
+      } else if (answerNeeded === false && !stable) await pc.setLocalDescription({ type: 'rollback' });
       if (answerNeeded) await this._describe('answer');
-      if (type === 'callUpdated') {
-        const { hold: held, remoteHold, remote = this.remote } = payload;
-        this._set({ held, remoteHold, remote });
-      }
+      if (type === 'callUpdated') this._set({ held: payload.hold, remoteHold: payload.remoteHold, remote: payload.remote ?? this.remote });
       if (type === 'callProgress') this._setState(payload.state);
       this._emit(type as keyof CallEvents, payload as never);
     }).catch((cause) => {
@@ -278,19 +275,22 @@ export class Call extends Emitter<CallEvents> {
    * @internal a job: our next description, an answer if there is an offer, and the request that carries it. It leaves as
    * soon as it is there: the server does without our candidates, so it waits neither for their gathering nor for the
    * browser to make its connection ready.
+   *
+   * An ICE restart waits for the answer, but not for long: a far side that does not know of it yet would answer the first checks as
+   * those of the session before, and Chromium keeps to a path that works already.
    */
   async _describe(type: 'call' | 'answer' | 'update', payload?: object, options?: RequestOptions): Promise<void> {
     const { pc } = this;
-    if (type === 'update') {
-      // another exchange is under way
-      if (!/stable/.test(pc.signalingState)) throw { retryable: true };
-      pc.restartIce();
-    }
-    const description = await (/remote/.test(pc.signalingState) ? pc.createAnswer() : pc.createOffer());
+    const update = type === 'update';
+    // another exchange is under way
+    if (update && !/stable/.test(pc.signalingState)) throw { retryable: true };
+    // (every offer after the first is one for another path)
+    const description = await (/remote/.test(pc.signalingState) ? pc.createAnswer() : pc.createOffer({ iceRestart: true }));
     this._setState('trying');
     this._outcome = this._phone.request(type, { callId: this.id, ...payload, sdp: description.sdp } as never, options);
     this._request = this._phone._id;
     this._outcome.catch(() => {});
+    if (update) await Promise.race([this._outcome, sleep(2000)]);
     await pc.setLocalDescription(description);
   }
 

@@ -28,7 +28,5 @@ export class RtcJsonError extends Error implements ErrorInfo {
 }
 
 /** @internal */
-export function asError(cause: unknown): RtcJsonError {
-  const { message, name: details } = cause as Error;
-  return cause instanceof RtcJsonError ? cause : new RtcJsonError(message, { cause, details });
-}
+export const asError = (cause: any): RtcJsonError =>
+  cause instanceof RtcJsonError ? cause : new RtcJsonError(cause.message, { cause, details: cause.name });

@@ -6,7 +6,7 @@ import type { Phone } from './rtc-json.js';
  */
 export function lean(phone: Phone): void {
   const send = phone._send.bind(phone);
-  phone._send = (type, payload: { sdp?: string }) => {
+  phone._send = (type, payload: { sdp?: string } = {}) => {
     const sdp = payload.sdp?.replace(/^a=(ext|ms|rtcp(:|-[^m])|ssrc).*\r\n/gm, '');
     return send(type, sdp ? { ...payload, sdp } : payload);
   };

@@ -234,13 +234,11 @@ export class Phone extends Emitter<PhoneEvents> {
   _receive(data: string): unknown {
     const { type, payload, id } = JSON.parse(data);
     this._heard = 1;
-    const event = +id.split('evt-')[1];
+    const event = +id.split('-')[1];
+    // told again after a reconnect, although it had arrived
+    if (event <= this.session?.last!) return;
     // (an outcome has no number)
-    if (event) {
-      // told again after a reconnect, although it had arrived
-      if (event <= this.session!.last) return;
-      this.session!.last = event;
-    }
+    if (event) this.session!.last = event;
     // (also comes by itself, with fresh `iceServers`)
     if (id === this._registerId || type === 'registered') return this._onRegister(type, payload);
 

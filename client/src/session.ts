@@ -1,4 +1,4 @@
-import type { Call, CallSnapshot, Phone, RtcJsonError } from './rtc-json.js';
+import type { Call, CallSnapshot, Phone, PhoneState, RtcJsonError } from './rtc-json.js';
 
 /** What of `Storage` is used. */
 export type SessionStorage = Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>;
@@ -31,14 +31,75 @@ export function keepSession(phone: Phone, storage?: SessionStorage | null): void
   });
 }
 
-/** Finds another path for every call, and another connection to the server, as soon as the browser is back in a network. */
+/** What not every browser has of `RTCIceTransport`. */
+interface PathTeller {
+  getSelectedCandidatePair?(): { local?: RTCIceCandidate } | null;
+}
+
+/** Seconds that a server may take for an answer, until it is asked again, and for a new connection. */
+const PATIENCE = { answer: 2, again: 5, connect: 8 };
+
+/**
+ * Finds another path for every call, and another connection to the server, as soon as the browser is back in a network, or in another
+ * one. Of the latter a browser may tell nothing, and its old connection is neither closed nor of any use: so whenever a call has heard
+ * nothing for a second, the server is asked for a sign of life. A browser that has two networks changes the path by itself when one of
+ * them is gone; not every far side (Asterisk) follows without a new offer.
+ */
 export function followNetwork(phone: Phone): void {
-  globalThis.addEventListener?.('online', () => {
+  let timer: ReturnType<typeof setInterval>;
+  let socket: WebSocket | undefined;
+  /** Ticks since the server was asked; since the socket is this one. */
+  let asked = 0;
+  let age = 0;
+  /** When the sound of a call last came (the browser's own measure), along which path, and which one it was at the last tick. */
+  const sounds = new WeakMap<Call, { at?: number; path?: string; way?: string }>();
+
+  const update = (call: Call) => void call.update().catch(() => {});
+  const renew = () => {
     if (!phone.session) return;
     phone._lost();
     phone.register();
-    for (const call of phone.calls) if (call.state === 'established') call.update().catch(() => {});
-  });
+    for (const call of phone.calls) if (call.state === 'established') update(call);
+  };
+  /** Has nothing come since the last tick? */
+  const silent = (call: Call): boolean => {
+    const { pc, state, held, remoteHold } = call;
+    if (state !== 'established') return false;
+    const { at, path, way: before } = sounds.get(call) ?? {};
+    const [receiver] = pc.getReceivers();
+    const now = receiver?.getSynchronizationSources()[0]?.timestamp;
+    const way = (receiver?.transport?.iceTransport as PathTeller | undefined)?.getSelectedCandidatePair?.()?.local?.candidate;
+    // (on hold nothing need come)
+    const none = !!now && now === at && !held && !remoteHold;
+    const changed = none && path && way !== path;
+    if (changed) update(call);
+    sounds.set(call, { at: now, way, path: changed ? undefined : none ? path : before });
+    return none || /^[df]/.test(pc.iceConnectionState);
+  };
+  const tick = () => {
+    if (socket !== phone._socket) asked = age = 0;
+    socket = phone._socket;
+    age++;
+    const quiet = [...phone.calls].filter(silent).length;
+    if (phone.state === 'reconnecting') {
+      // (into a network that swallows it, maybe)
+      if (socket?.readyState === 0 && age > PATIENCE.connect) phone._lost();
+    } else if (asked) {
+      if (asked === PATIENCE.answer && !phone._heard) renew();
+      asked = (asked + 1) % PATIENCE.again;
+    } else if (quiet) {
+      asked = 1;
+      phone._heard = 0;
+      phone._send('ping');
+    }
+  };
+  const watch = (state: PhoneState) => {
+    clearInterval(timer);
+    if (state !== 'closed') timer = setInterval(tick, 1000);
+  };
+  phone.on('state', watch);
+  watch(phone.state);
+  globalThis.addEventListener?.('online', renew);
 }
 
 /** Makes the calls of a phone agree with those of the server. */

@@ -70,6 +70,8 @@ export class FakePeer {
   candidates = [];
   descriptions = 0;
   restarts = 0;
+  /** The local end of the path along which sound comes. */
+  path = 'candidate:1';
   /** Replaced by a test that wants the next remote description to take its time. */
   remoteGate = Promise.resolve();
 
@@ -95,13 +97,16 @@ export class FakePeer {
   getTransceivers() {
     return this.transceivers;
   }
+  getReceivers() {
+    const iceTransport = { getSelectedCandidatePair: () => ({ local: { candidate: this.path } }) };
+    return [{ getSynchronizationSources: () => (this.soundAt ? [{ timestamp: this.soundAt }] : []), transport: { iceTransport } }];
+  }
   getSenders() {
     return this.transceivers.map(({ sender }) => sender);
   }
-  restartIce() {
-    this.restart = true;
-  }
-  async createOffer() {
+  async createOffer({ iceRestart } = {}) {
+    // (nothing is there yet that could begin anew)
+    this.restart = Boolean(iceRestart && this.localDescription);
     return this.#describe('offer');
   }
   async createAnswer() {
@@ -120,6 +125,7 @@ export class FakePeer {
       this.#rollback();
       return;
     }
+    if (!description) this.restart = false;
     const next = this.#describe(this.signalingState === 'have-remote-offer' ? 'answer' : 'offer');
     // (a browser takes only what it has made last)
     if (description && description.sdp !== next.sdp) throw Object.assign(new Error('another description'), { name: 'InvalidModificationError' });

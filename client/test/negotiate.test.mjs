@@ -77,14 +77,45 @@ test('update: an offer with an ICE restart, its answer comes back as the outcome
   await settle();
   const { payload, id } = socket.find('update');
   assert.deepEqual(payload, { callId: 'c1', sdp: 'offer 2 ice 1' });
+  assert.deepEqual(call.pc.log, [], 'no check is sent before the far side knows of it');
   await updated({ sdp: 'their answer' }, id);
   assert.equal((await promise).sdp, 'their answer');
   assert.deepEqual(call.pc.log, ['local offer 2 ice 1', 'remote answer their answer']);
 });
 
-test('update that is refused: rolled back, and the call goes on', async (t) => {
+test('update that is refused at once: nothing has happened, and the call goes on', async (t) => {
   const { call, socket } = await talking(t);
   const promise = call.update();
+  await settle();
+  socket.say('error', { message: 'Not Acceptable Here', code: 488, details: 'codecs', callId: 'c1' }, socket.find('update').id);
+  await assert.rejects(promise, { code: 488 });
+  tick(10_000);
+  await settle();
+  assert.deepEqual(call.pc.log, []);
+  assert.equal(call.state, 'established');
+  assert.equal(socket.count('update'), 1);
+});
+
+test('update whose answer takes longer: checks begin meanwhile', async (t) => {
+  const { call, socket, updated } = await talking(t);
+  const promise = call.update();
+  await settle();
+  tick(1999);
+  await settle();
+  assert.deepEqual(call.pc.log, []);
+  tick(1);
+  await settle();
+  assert.deepEqual(call.pc.log, ['local offer 2 ice 1']);
+  await updated({ sdp: 'their answer' }, socket.find('update').id);
+  await promise;
+  assert.deepEqual(call.pc.log, ['local offer 2 ice 1', 'remote answer their answer']);
+});
+
+test('update that is refused later: rolled back, and the call goes on', async (t) => {
+  const { call, socket } = await talking(t);
+  const promise = call.update();
+  await settle();
+  tick(2000);
   await settle();
   socket.say('error', { message: 'Not Acceptable Here', code: 488, details: 'codecs', callId: 'c1' }, socket.find('update').id);
   await assert.rejects(promise, { code: 488 });
@@ -102,6 +133,9 @@ test('glare: our update crosses an offer of theirs. Ours is rolled back, theirs 
   await settle();
   const first = socket.find('update').id;
   await updated({ sdp: 'theirs', answerNeeded: true });
+  // (the offer is in place before theirs is looked at)
+  tick(2000);
+  await settle();
   socket.say('error', { message: 'Request Pending', code: 491, details: '', callId: 'c1', retryable: true }, first);
   await settle();
   assert.deepEqual(call.pc.log, ['local offer 2 ice 1', 'rollback', 'remote offer theirs', 'local answer 3 ice 1']);
@@ -126,7 +160,7 @@ test('glare: the error is there before their offer', async (t) => {
   await settle();
   socket.say('error', { message: 'Request Pending', code: 491, callId: 'c1', retryable: true }, socket.find('update').id);
   await updated({ sdp: 'theirs', answerNeeded: true });
-  assert.deepEqual(call.pc.log, ['local offer 2 ice 1', 'rollback', 'remote offer theirs', 'local answer 3 ice 1']);
+  assert.deepEqual(call.pc.log, ['remote offer theirs', 'local answer 2 ice 0']);
   tick(2000);
   await settle();
   assert.equal(socket.count('update'), 2);
@@ -137,6 +171,8 @@ test('glare: asked for an offer while an update is open. The refusal of the upda
   call.update().catch(() => {});
   await settle();
   await updated({ answerNeeded: true });
+  tick(2000);
+  await settle();
   assert.equal(socket.find('answer').payload.sdp, 'offer 3 ice 2');
   socket.say('error', { message: 'Request Pending', code: 491, callId: 'c1', retryable: true }, socket.find('update').id);
   await settle();

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { followNetwork, keepSession } from '../dist/session.js';
-import { accept, clock, established, FakePeer, FakeSocket, FakeStorage, fakeWindow, microphone, newPhone, reconnected, registered, settle, snapshot } from './fakes.mjs';
+import { accept, clock, established, FakePeer, FakeSocket, FakeStorage, fakeWindow, microphone, newPhone, reconnected, registered, settle, snapshot, tick } from './fakes.mjs';
 
 const KEY = 'rtc-json 5001';
 
@@ -95,10 +95,10 @@ test('a call of before is taken up: microphone, a new connection, an offer by `u
   assert.ok(Math.abs(Date.now() - 7000 - call.answeredAt) < 500);
   assert.equal(call.pc.stream.getTracks()[0].enabled, false);
   const { payload, id } = socket.find('update');
-  assert.deepEqual(payload, { callId: 'c1', sdp: 'offer 1 ice 1' });
+  assert.deepEqual(payload, { callId: 'c1', sdp: 'offer 1 ice 0' });
   socket.say('callUpdated', { callId: 'c1', hold: false, remoteHold: true, sdp: 'their answer' }, id);
   await settle();
-  assert.deepEqual(call.pc.log, ['local offer 1 ice 1', 'remote answer their answer']);
+  assert.deepEqual(call.pc.log, ['local offer 1 ice 0', 'remote answer their answer']);
   call.hangup();
   await settle();
   assert.equal(socket.find('hangup').payload.callId, 'c1');
@@ -218,4 +218,94 @@ test('back in a network: connected at once, and every call looks for a path', as
   const { length } = FakeSocket.all;
   happens('online');
   assert.equal(FakeSocket.all.length, length, 'a phone that is closed stays so');
+});
+
+/** A phone that follows the network, in a call whose sound comes. */
+async function hearing(t) {
+  clock(t);
+  fakeWindow(t);
+  const { phone, socket } = await registered();
+  followNetwork(phone);
+  t.after(() => phone.close());
+  const call = await established(phone, socket);
+  let at = 1;
+  /** Seconds pass, with sound or without. */
+  const pass = async (seconds, sound) => {
+    for (let i = 0; i < seconds; i++) {
+      if (sound) call.pc.soundAt = at++;
+      tick(1000);
+      await settle();
+    }
+  };
+  await pass(3, true);
+  assert.equal(socket.count('ping'), 0);
+  return { phone, socket, call, pass };
+}
+
+test('no sound and no answer of the server: a new connection, and another path for the call', async (t) => {
+  const { socket, pass, phone } = await hearing(t);
+  await pass(1);
+  assert.equal(socket.count('ping'), 1);
+  await pass(1);
+  assert.equal(phone.state, 'registered');
+  await pass(1);
+  assert.equal(phone.state, 'reconnecting');
+  assert.notEqual(FakeSocket.last, socket);
+  await accept({ calls: [snapshot({ callId: 'c1' })] });
+  assert.equal(FakeSocket.last.find('update').payload.callId, 'c1');
+});
+
+test('no sound, but an answer: nothing happens, and the server is asked again some seconds later', async (t) => {
+  const { socket, pass, phone } = await hearing(t);
+  await pass(1);
+  socket.say('pong', {}, socket.find('ping').id);
+  await pass(4);
+  assert.equal(socket.count('ping'), 1);
+  await pass(2);
+  assert.equal(socket.count('ping'), 2);
+  socket.say('pong', {}, socket.find('ping').id);
+  await pass(1, true);
+  await pass(8, true);
+  assert.equal(socket.count('ping'), 2);
+  assert.equal(phone.state, 'registered');
+  assert.equal(socket.count('update'), 0);
+});
+
+test('on hold no sound is missed', async (t) => {
+  const { socket, call, pass } = await hearing(t);
+  call.hold();
+  await settle();
+  socket.say('callUpdated', { callId: 'c1', hold: true, remoteHold: false }, socket.find('hold').id);
+  await pass(5);
+  assert.equal(socket.count('ping'), 0);
+  // but the loss of the path is
+  call.pc.iceConnectionState = 'disconnected';
+  await pass(1);
+  assert.equal(socket.count('ping'), 1);
+});
+
+test('the browser has changed the path and hears nothing there: a new offer, once', async (t) => {
+  const { socket, call, pass } = await hearing(t);
+  socket.say('pong', {}, 'x');
+  call.pc.path = 'candidate:2';
+  await pass(1);
+  assert.equal(socket.count('update'), 1);
+  await pass(3);
+  assert.equal(socket.count('update'), 1);
+  call.pc.path = 'candidate:3';
+  await pass(3, true);
+  assert.equal(socket.count('update'), 1, 'a change that is heard through');
+});
+
+test('a connection that does not come about is given up after some seconds, and tried again', async (t) => {
+  const { socket, pass } = await hearing(t);
+  socket.drop();
+  const next = reconnected(t);
+  assert.notEqual(next, socket);
+  await pass(7);
+  assert.equal(FakeSocket.last, next);
+  assert.equal(next.closed, false);
+  await pass(2);
+  assert.equal(next.closed, true);
+  assert.notEqual(reconnected(t), next);
 });

@@ -18,10 +18,11 @@ export const asteriskInstalled = () => fs.existsSync(
 
 /**
  * Starts an instance with the configuration of tests/asterisk and returns when it is up.
- * @param {{ kamailio: string, genesys?: string, port?: number, rtpPorts?: number, workdir?: string }} options
- *   kamailio: `host:port` of Kamailio's SIP socket; genesys: `host:port` of the far end of calls to 90xx
+ * @param {{ kamailio: string, genesys?: string, port?: number, rtpPorts?: number, media?: string, workdir?: string }} options
+ *   kamailio: `host:port` of Kamailio's SIP socket; genesys: `host:port` of the far end of calls to 90xx;
+ *   media: the address of its sound
  */
-export async function startAsterisk({ kamailio, genesys = '127.0.0.1:9', port, rtpPorts = 100, workdir }) {
+export async function startAsterisk({ kamailio, genesys = '127.0.0.1:9', port, rtpPorts = 100, media = '127.0.0.1', workdir }) {
   port ??= await freePort();
   const rtp = await freePorts(rtpPorts);
   const dir = workdir ?? fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-asterisk-'));
@@ -30,7 +31,7 @@ export async function startAsterisk({ kamailio, genesys = '127.0.0.1:9', port, r
     if (!workdir) fs.rmSync(dir, { recursive: true, force: true });
   };
   const forget = onExit(tidy);
-  await run(script, ['start', dir, '--sip', String(port), '--rtp', `${rtp}-${rtp + rtpPorts - 1}`, '--kamailio', kamailio, '--genesys', genesys]);
+  await run(script, ['start', dir, '--sip', String(port), '--rtp', `${rtp}-${rtp + rtpPorts - 1}`, '--kamailio', kamailio, '--genesys', genesys, '--media', media]);
   const pid = Number(fs.readFileSync(path.join(dir, 'pid'), 'utf8'));
   return {
     port,

@@ -23,12 +23,13 @@ const flags = [
 
 /**
  * Starts Chromium with a fresh profile.
- * @param {{ flags?: string[], loopback?: boolean }} [options] further flags; loopback: its addresses may be candidates
+ * @param {{ flags?: string[], loopback?: boolean, program?: string }} [options] further flags; loopback: its addresses may be
+ *   candidates; program: what to run in place of Chromium itself
  */
-export async function startBrowser({ flags: more = [], loopback = true } = {}) {
+export async function startBrowser({ flags: more = [], loopback = true, program = chromiumPath } = {}) {
   const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-chromium-'));
   const context = await chromium.launchPersistentContext(profile, {
-    executablePath: chromiumPath,
+    executablePath: program,
     headless: false, // the flag above chooses the new headless mode
     chromiumSandbox: false,
     args: [...flags, ...(loopback ? ['--allow-loopback-in-peer-connection'] : []), ...more],
@@ -73,10 +74,10 @@ function killByProfile(profile) {
 
 /**
  * Serves folders (client/ by default) on a free loopback port.
- * @param {{ dirs?: string[], https?: boolean, port?: number, headers?: Record<string, string> }} [options]
+ * @param {{ dirs?: string[], https?: boolean, host?: string, port?: number, headers?: Record<string, string> }} [options]
  *   dirs: searched in this order
  * @returns {Promise<{ url: string, origin: string, port: number, close(): Promise<void> }>}
  */
-export async function servePages({ dirs = [clientDir], https = false, port = 0, headers } = {}) {
-  return serveFolder({ dirs, port, headers, tls: https ? certificate() : undefined });
+export async function servePages({ dirs = [clientDir], https = false, host, port = 0, headers } = {}) {
+  return serveFolder({ dirs, host, port, headers, tls: https ? certificate() : undefined });
 }

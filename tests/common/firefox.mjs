@@ -18,12 +18,13 @@ const preferences = {
 
 /**
  * Starts Firefox with a fresh profile. What it gives is used like what `startBrowser` gives.
- * @param {{ hertz?: number }} [options] what the fake microphone hums
+ * @param {{ hertz?: number, program?: string, port?: number, preferences?: object }} [options] what the fake microphone hums; what to
+ *   run in place of Firefox itself; the port by which it is driven; further preferences
  */
-export async function startFirefox({ hertz = 440 } = {}) {
+export async function startFirefox({ hertz = 440, program = firefoxPath, port, preferences: more } = {}) {
   const browser = await launch({
-    browser: 'firefox', executablePath: firefoxPath, headless: true, acceptInsecureCerts: true,
-    extraPrefsFirefox: { ...preferences, 'media.navigator.audio.fake_frequency': hertz },
+    browser: 'firefox', executablePath: program, headless: true, acceptInsecureCerts: true, debuggingPort: port,
+    extraPrefsFirefox: { ...preferences, ...more, 'media.navigator.audio.fake_frequency': hertz },
   });
   const { pid } = browser.process();
   const forget = onExit(() => signal(pid, 'SIGKILL'));

@@ -9,16 +9,16 @@ import { startKamailio, tlsBug } from '../common/kamailio.mjs';
 import { freePort } from '../common/ports.mjs';
 
 /** The pages of these tests, with the client's `dist` beside them. */
-export const serveTestPages = (dirs = []) => servePages({ dirs: [fileURLToPath(new URL('./pages/', import.meta.url)), ...dirs, clientDir] });
+export const serveTestPages = (dirs = [], options = {}) => servePages({ ...options, dirs: [fileURLToPath(new URL('./pages/', import.meta.url)), ...dirs, clientDir] });
 
 /**
  * Asterisk as the registrar, and Kamailio in front of it. Asterisk writes every SIP message to its log.
- * @param {import('../common/kamailio.mjs').Options} [options] of Kamailio
+ * @param {import('../common/kamailio.mjs').Options & { media?: string }} [options] of Kamailio; media: the address of Asterisk's sound
  */
-export async function startUpstream(options = {}) {
+export async function startUpstream({ media, ...options } = {}) {
   const port = await freePort();
   const kamailio = await startKamailio({ mode: 'upstream', asteriskPort: port, workers: 4, ...options });
-  const asterisk = await startAsterisk({ kamailio: `127.0.0.1:${kamailio.sipPort}`, port });
+  const asterisk = await startAsterisk({ kamailio: `127.0.0.1:${kamailio.sipPort}`, port, media });
   await asterisk.rx('pjsip set logger on');
   return { kamailio, asterisk };
 }
@@ -274,7 +274,7 @@ export function codecs(sdp) {
 
 /** What Kamailio complained of, except for what its core says of a connection that was cut or a process that was killed. */
 export const complaints = (kamailio) => kamailio.warnings()
-  .filter((line) => !tlsBug.test(line) && !/openssl bug|tcp_read_(data|req)\(\)|receive_fd\(\): EOF|pid file contains old pid/.test(line));
+  .filter((line) => !tlsBug.test(line) && !/openssl bug|wsconn_close_now\(\): getting TCP|ws_keepalive\(\): forcibly closing|tcp_read_(data|req)\(\)|receive_fd\(\): EOF|pid file contains old pid/.test(line));
 
 /** Whole milliseconds between two times. */
 export const ms = (from, to) => Math.round(to - from);
