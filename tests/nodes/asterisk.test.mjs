@@ -112,8 +112,9 @@ describe('three nodes in front of Asterisk', () => {
     const left = withCalls.filter((dn) => out.includes(dn)).length + 2 * withCalls.filter((dn) => into.includes(dn)).length;
     let there;
     await until(async () => { there = await asterisk.channels(); return there === left; }, { ms: 90_000, every: 500 }).catch(async () => {
+      const ends = withCalls.flatMap((dn) => back.get(dn).received.filter((m) => m.type === 'callEnded').map((m) => JSON.stringify({ dn, ...m.payload })));
       const shown = await Promise.all(rest.map(async (node) => [await node.stat('orphaned'), await node.rpcRows('rtc_json.nodes')]));
-      throw new Error(`${there} channels in place of ${left}\n${JSON.stringify(shown)}`);
+      throw new Error(`${there} channels in place of ${left}\n${ends.join('\n')}\n${JSON.stringify(shown)}`);
     });
     const ended = performance.now() - killed;
     t.diagnostic(`${inCalls - withCalls.length} calls whose browsers stay away were ended ${Math.round(ended / 1000)} s after the kill`);
