@@ -296,7 +296,10 @@ static void handle_request(sip_msg_t *msg, rtc_json_sip_request_t *req, struct c
 	}
 }
 
-/* A request for an agent of another node goes there, once: `mark` tells that it comes from a node. 1: sent, -1: no such node. */
+/* Nodes that one request may go through: an agent may have moved on while it was on its way. */
+#define MAX_NODES_PASSED 3
+
+/* A request for an agent of another node goes there; each node on the way leaves a `mark`. 1: sent, -1: no such node. */
 static int relay_to_node(sip_msg_t *msg)
 {
 	static str mark = str_init("X-RTC-JSON-Node");
@@ -304,11 +307,12 @@ static int relay_to_node(sip_msg_t *msg)
 	str node, line;
 	struct lump *anchor;
 	struct hdr_field *h;
+	int passed = 0;
 
 	if(rtc_json_node_of(rtcj_from_str(&msg->parsed_uri.user), &uri) != 1 || parse_headers(msg, HDR_EOH_F, 0) < 0)
 		return -1;
 	for(h = msg->headers; h != NULL; h = h->next) {
-		if(h->name.len == mark.len && strncasecmp(h->name.s, mark.s, mark.len) == 0)
+		if(h->name.len == mark.len && strncasecmp(h->name.s, mark.s, mark.len) == 0 && ++passed == MAX_NODES_PASSED)
 			return -1;
 	}
 	node = rtcj_to_str(uri);
