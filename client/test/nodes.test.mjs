@@ -59,7 +59,7 @@ test('a server that is silent is given up after four seconds', async (t) => {
   assert.equal(FakeSocket.all.length, length);
 });
 
-test('a server that is to become empty is left at once, if there is another', async (t) => {
+test('a server that is to become empty is left as soon as the others know what has happened here, if there is another', async (t) => {
   clock(t);
   const { phone, socket } = await agent([a, b]);
   socket.say('notice', { reason: 'maintenance' }, 'evt-1');
@@ -67,12 +67,15 @@ test('a server that is to become empty is left at once, if there is another', as
   assert.equal(phone.state, 'registered');
   socket.say('notice', { reason: 'draining' }, 'evt-2');
   await settle();
+  assert.equal(phone.state, 'registered');
+  tick(500);
   assert.equal(phone.state, 'reconnecting');
   assert.equal(reconnected(t).url, b);
   phone.close();
   const alone = await agent([a]);
   alone.socket.say('notice', { reason: 'draining' }, 'evt-1');
   await settle();
+  tick(500);
   assert.equal(alone.phone.state, 'registered');
   alone.phone.close();
 });
@@ -104,9 +107,12 @@ test('a server that is to become empty is left when the call that is being set u
     socket.say('callProgress', { callId: 'c1', state: 'ringing', request: request.id }, request.id);
     socket.say('notice', { reason: 'draining' }, 'evt-1');
     await settle();
+    tick(500);
     assert.deepEqual([phone.state, call.state], ['registered', 'ringing']);
     socket.say(type, payload, id ? request.id : 'evt-2');
     await settle();
+    assert.equal(phone.state, 'registered');
+    tick(500);
     assert.equal(phone.state, 'reconnecting', type);
     assert.equal(reconnected(t).url, b);
     phone.close();

@@ -386,6 +386,12 @@ impl Runtime {
         true
     }
 
+    /// The browser of an agent who was taken over is there. The others hear of it at once: an INVITE that reaches the last owner before it
+    /// knows would ring there, and end with 480.
+    pub fn tell_taken_over(&self, dn: &str) {
+        self.tell(self.record_item(dn).into_iter().collect());
+    }
+
     /// A browser is at this node as before. If a node is silent, the agent may have been taken over there, which we cannot know: the far
     /// sides are told that it is we.
     pub fn claim_calls(&self, dn: &str) {

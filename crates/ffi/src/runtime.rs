@@ -464,6 +464,7 @@ impl Runtime {
         let mut token = None;
         // resumes a session that this node had
         let mut stayed = false;
+        let mut taken = false;
         let (dn, is_register) = match &request.message {
             protocol::ClientMessage::Register(register) => {
                 self.look_at_files();
@@ -481,7 +482,8 @@ impl Runtime {
                 match self.claim(conn, addr, &id, named) {
                     Ok(dn) => {
                         if let (Some(resume), Event::Act { .. }) = (&register.resume, &event) {
-                            stayed = !self.take_over(&dn, resume);
+                            taken = self.take_over(&dn, resume);
+                            stayed = !taken;
                         }
                         (dn, true)
                     }
@@ -524,6 +526,7 @@ impl Runtime {
         };
         match self.drive(&dn, input, is_register && refused.is_none()) {
             Ok(()) if stayed => self.claim_calls(&dn),
+            Ok(()) if taken => self.tell_taken_over(&dn),
             Ok(()) => {}
             Err(Failed::NoAgent) => match refused {
                 Some(reason) => self.not_registered(conn, &id, 401, reason),
