@@ -183,12 +183,15 @@ impl Runtime {
             .then(|| guard.turn());
         drop(guard);
         self.changed(dn, changed);
-        // before a browser can answer: the caller hears the 180 ahead of the 200
+        // before a browser can answer: the caller hears the 180 ahead of the 200, and who is told that the password is wrong cannot try
+        // another one before the failure counts
         for output in &outputs {
-            if let Output::Reply(reply) = output {
-                if reply.code < 200 {
+            match output {
+                Output::Reply(reply) if reply.code < 200 => {
                     self.host.reply(reply);
                 }
+                Output::Judged { conn, right } => self.judged(dn, *conn, *right),
+                _ => {}
             }
         }
         if let Some(mut turn) = turn {
@@ -406,7 +409,7 @@ impl Runtime {
                     self.keep_record(&record);
                     crate::current::with_call(*record, || self.host.call_ended());
                 }
-                Output::Judged { conn, right } => self.judged(dn, conn, right),
+                Output::Judged { .. } => {} // done already
                 Output::Count(counter) => self.count(Stat::from(counter)),
             }
         }
