@@ -51,8 +51,8 @@ export function followNetwork(phone: Phone): void {
   /** Ticks since the server was asked; since the socket is this one. */
   let asked = 0;
   let age = 0;
-  /** When the sound of a call last came (the browser's own measure), along which path, and which one it was at the last tick. */
-  const sounds = new WeakMap<Call, { at?: number; path?: string; way?: string }>();
+  /** Packets that a call has heard, the path of those, and which one it was at the last tick. */
+  const sounds = new WeakMap<Call, { packets?: number; path?: string; way?: string }>();
 
   const update = (call: Call) => void call.update().catch(() => {});
   const renew = () => {
@@ -62,25 +62,28 @@ export function followNetwork(phone: Phone): void {
     for (const call of phone.calls) if (call.state === 'established') update(call);
   };
   /** Has nothing come since the last tick? */
-  const silent = (call: Call): boolean => {
-    const { pc, state, held, remoteHold } = call;
-    if (state !== 'established') return false;
-    const { at, path, way: before } = sounds.get(call) ?? {};
+  const silent = async (call: Call): Promise<boolean> => {
+    const { pc } = call;
     const [receiver] = pc.getReceivers();
-    const now = receiver?.getSynchronizationSources()[0]?.timestamp;
+    // (not its synchronization sources: after a new description Chromium may leave them as they were, while sound comes)
+    let packets = 0;
+    (await receiver?.getStats().catch(() => undefined))?.forEach((report) => (packets += (report.type === 'inbound-rtp' && report.packetsReceived) || 0));
+    if (call.state !== 'established') return false;
+    const { packets: last, path, way: before } = sounds.get(call) ?? {};
     const way = (receiver?.transport?.iceTransport as PathTeller | undefined)?.getSelectedCandidatePair?.()?.local?.candidate;
     // (on hold nothing need come)
-    const none = !!now && now === at && !held && !remoteHold;
+    const none = !!packets && packets === last && !call.held && !call.remoteHold;
     const changed = none && path && way !== path;
     if (changed) update(call);
-    sounds.set(call, { at: now, way, path: changed ? undefined : none ? path : before });
+    sounds.set(call, { packets, way, path: changed ? undefined : none ? path : before });
     return none || /^[df]/.test(pc.iceConnectionState);
   };
-  const tick = () => {
+  const tick = async () => {
+    const quiet = (await Promise.all([...phone.calls].map(silent))).includes(true);
+    if (phone.state === 'closed') return;
     if (socket !== phone._socket) asked = age = 0;
     socket = phone._socket;
     age++;
-    const quiet = [...phone.calls].filter(silent).length;
     if (phone.state === 'reconnecting') {
       // (into a network that swallows it, maybe)
       if (socket?.readyState === 0 && age > PATIENCE.connect) phone._lost();

@@ -75,6 +75,7 @@ export class FakePeer {
   /** Replaced by a test that wants the next remote description to take its time. */
   remoteGate = Promise.resolve();
 
+  packets = 0;
   constructor(config) {
     this.config = config;
     FakePeer.all.push(this);
@@ -99,7 +100,8 @@ export class FakePeer {
   }
   getReceivers() {
     const iceTransport = { getSelectedCandidatePair: () => ({ local: { candidate: this.path } }) };
-    return [{ getSynchronizationSources: () => (this.soundAt ? [{ timestamp: this.soundAt }] : []), transport: { iceTransport } }];
+    const getStats = async () => new Map([['a', { type: 'codec' }], ['b', { type: 'inbound-rtp', packetsReceived: this.packets }]]);
+    return [{ getStats, transport: { iceTransport } }];
   }
   getSenders() {
     return this.transceivers.map(({ sender }) => sender);
