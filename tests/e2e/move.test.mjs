@@ -100,7 +100,8 @@ for (const name of ['Chromium', 'Firefox']) {
 
     test('nothing went wrong that nobody saw', () => {
       assert.deepEqual(browsers.flatMap(({ errors }) => errors), []);
-      assert.deepEqual(complaints(servers.kamailio), []);
+      // (what is still sent to a network that is gone, and its connection closed for it)
+      assert.deepEqual(complaints(servers.kamailio, /wsconn_close_now\(\): getting TCP|ws_keepalive\(\): forcibly closing/), []);
     });
   });
 }
