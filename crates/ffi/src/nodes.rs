@@ -239,7 +239,7 @@ impl Runtime {
     /// The version in which an agent that is not here was last seen.
     pub fn known_version(&self, dn: &str) -> Version {
         match self.nodes {
-            Some(_) => self.replica(dn).map(|replica| replica.version),
+            Some(_) => self.replica_head(dn).map(|known| known.version),
             None => None,
         }
         .unwrap_or_default()
@@ -260,6 +260,12 @@ impl Runtime {
         postcard::from_bytes(guard.record()).ok()
     }
 
+    fn replica_head(&self, dn: &str) -> Option<Head> {
+        let guard = self.arena.lock(&replica_key(dn)).ok()??;
+        let (head, _) = postcard::take_from_bytes(guard.record()).ok()?;
+        Some(head)
+    }
+
     /// Keeps it if it is newer than what is there. Gives what is there, if that is newer.
     fn keep_replica(&self, dn: &str, replica: &Replica) -> Option<Replica> {
         let due = match replica.agent {
@@ -274,10 +280,12 @@ impl Runtime {
             .arena
             .lock_or_create(&replica_key(dn))
             .and_then(|mut guard| {
-                let known = postcard::from_bytes::<Replica>(guard.record()).ok();
-                match known {
-                    Some(known) if known.version >= replica.version => {
-                        newer = (known.version > replica.version).then_some(known);
+                // (most are newer, and then the rest of what is known is of no interest)
+                match postcard::take_from_bytes::<Head>(guard.record()) {
+                    Ok((known, _)) if known.version >= replica.version => {
+                        if known.version > replica.version {
+                            newer = postcard::from_bytes(guard.record()).ok();
+                        }
                         Ok(())
                     }
                     _ => guard.commit(&record, due),
@@ -668,7 +676,7 @@ impl Runtime {
                 return self.outbid(dn, &version);
             }
             self.yield_to(dn, &version, agent.as_ref(), &brought);
-        } else if let Some(known) = self.replica(dn) {
+        } else if let Some(known) = self.replica_head(dn) {
             if known.version < version && known.version.owner != version.owner {
                 self.has_left(&known.version.owner);
             }
@@ -952,9 +960,9 @@ pub fn locate(runtime: &Runtime, dn: &str) -> i32 {
 /// The node that has an agent who is not here, if it was heard of lately.
 fn owner_of(runtime: &Runtime, dn: &str) -> Option<String> {
     let nodes = runtime.nodes.as_ref()?;
-    let replica = runtime.replica(dn)?;
-    let owner = replica.version.owner;
-    let there = replica.agent.is_some() && owner != nodes.own && runtime.is_heard(&owner);
+    let known = runtime.replica_head(dn)?;
+    let owner = known.version.owner;
+    let there = known.agent != 0 && owner != nodes.own && runtime.is_heard(&owner);
     there.then_some(owner)
 }
 

@@ -40,6 +40,8 @@ pub enum Item {
         /// Who owns it, and which version it is.
         version: Version,
         /// The record; none for an agent that is gone.
+        // (as bytes: serde would read and write a list of them one by one)
+        #[serde(with = "serde_bytes")]
         record: Option<Vec<u8>>,
         /// SIP Call-IDs of an agent that is gone which came from former owners: they need not end them.
         brought: Vec<String>,
