@@ -9,6 +9,9 @@ const preferences = {
   // a microphone that hums, given without asking
   'media.navigator.streams.fake': true,
   'media.navigator.permission.disabled': true,
+  // As where a real microphone is in use: all addresses are candidates. Else it offers only the one of the way out of this machine, and
+  // none that reaches the servers' 127.0.0.1
+  'permissions.default.microphone': 1,
   'media.autoplay.default': 0,
   // nothing but loopback is there
   'media.peerconnection.ice.loopback': true,
