@@ -28,6 +28,8 @@ let current;
 let ringing;
 let clock;
 let noticeFor;
+/** Is the SIP server behind ours silent? */
+let networkSilent = false;
 /** Calls whose events the page follows. */
 const presented = new WeakSet();
 /** What is recorded, and which digits were sent, by call. */
@@ -51,8 +53,10 @@ function show() {
   const { body } = document;
   const state = phone?.state ?? 'closed';
   body.dataset.state = state;
+  const silent = networkSilent && state === 'registered';
+  body.dataset.network = silent ? 'silent' : '';
   body.dataset.view = current ? 'call' : state === 'registered' || state === 'reconnecting' ? 'dial' : 'sign-in';
-  element('status').textContent = text(state === 'closed' ? 'offline' : state, phone?.registration?.dn);
+  element('status').textContent = text(state === 'closed' ? 'offline' : silent ? 'networkSilent' : state, phone?.registration?.dn);
   element('unregister').hidden = body.dataset.view !== 'dial';
   element('register').disabled = state === 'connecting';
 
@@ -336,12 +340,20 @@ function signIn(event) {
   // for scripts that drive the page
   window.phone = phone = mine;
   const ifMine = (handler) => (value) => mine === phone && handler(value);
-  mine.on('state', ifMine(show));
+  mine.on('state', ifMine(() => {
+    // (where it is still so, the server says it again)
+    networkSilent = false;
+    show();
+  }));
   mine.on('call', ifMine(welcome));
   mine.on('error', ifMine((error) => notify(registrationText(error), 'registration')));
   mine.on('message', ifMine((message) => notify(`${message.from}: ${message.text}`)));
   mine.on('unregistered', ifMine(({ reason }) => reason === 'replaced' && notify(text('elsewhere'), 'registration')));
-  mine.on('notice', ifMine(({ reason }) => reason === 'draining' && notify(text('draining'), 'server')));
+  mine.on('notice', ifMine(({ reason }) => {
+    if (reason === 'draining') return notify(text('draining'), 'server');
+    networkSilent = reason === 'unreachable';
+    show();
+  }));
   mine.on('conferenceUpdated', ifMine(({ state }) => CONFERENCE[state] && notify(text(CONFERENCE[state]), 'conference')));
   mine.register().then(
     ifMine(() => {

@@ -1,7 +1,9 @@
 /** The phone page with Asterisk behind it: what only a media server can do, and a contact centre that calls. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { signal } from '../common/cleanup.mjs';
 import { openPeer } from '../sip/peer.mjs';
+import { tm } from '../sip/support.mjs';
 import { complaints, startBrowser, startUpstream, until } from './fixture.mjs';
 import { servePages } from '../common/browser.mjs';
 
@@ -11,7 +13,7 @@ let pages;
 let centre;
 const people = {};
 before(async () => {
-  servers = await startUpstream({ params: { headers_in: 'X-Genesys-*' } });
+  servers = await startUpstream({ params: { headers_in: 'X-Genesys-*', next_hop_interval: 1 }, cfgExtra: tm({ fr_timer: 1500 }) });
   centre = await openPeer(servers.asterisk.port);
   pages = await servePages();
   browser = await startBrowser();
@@ -87,7 +89,21 @@ test('a contact centre calls: its data are on the screen before the call is take
   assert.doesNotMatch(await a.textContent('#history li >> nth=0'), /missed/);
 });
 
+test('Asterisk is silent: the page says so as long as that lasts, also the one that is loaded meanwhile', async () => {
+  const { 5001: a, 5002: b } = people;
+  await says(a, 'status', /^Signed in as 5001$/);
+  await until(() => /next hop: .* answers/.test(servers.kamailio.log()), { ms: 20_000, what: 'Kamailio has seen Asterisk' });
+  signal(servers.asterisk.pid, 'SIGSTOP');
+  try {
+    for (const page of [a, b]) await says(page, 'status', /telephone network does not answer/);
+    await b.reload();
+    await says(b, 'status', /telephone network does not answer/);
+  } finally { signal(servers.asterisk.pid, 'SIGCONT'); }
+  await says(a, 'status', /^Signed in as 5001$/);
+  await says(b, 'status', /^Signed in as 5002$/);
+});
+
 test('nothing went wrong that nobody saw', () => {
   assert.deepEqual(browser.errors, []);
-  assert.deepEqual(complaints(servers.kamailio), []);
+  assert.deepEqual(complaints(servers.kamailio, /next hop: .* does not answer/), []);
 });
