@@ -8,7 +8,7 @@
 #       --rtp FIRST-LAST  RTP ports (21000-21199)
 #       --kamailio H:P    where Kamailio listens for SIP (127.0.0.1:5060)
 #       --genesys H:P     where calls to 90xx go (127.0.0.1:5170)
-#       --media ADDRESS   where sound is sent and taken (127.0.0.1)
+#       --media ADDRESS   where sound is sent and taken (127.0.0.1); own: an address of this machine that is not loopback, for Firefox
 #   asterisk.sh rx WORKDIR COMMAND        runs a command of its command line
 #   asterisk.sh stop WORKDIR              stops it; WORKDIR stays for its logs
 #
@@ -95,6 +95,7 @@ start() {
 	ln -s "$home"/usr/share/asterisk/sounds/en_US_f_Allison "$dir/data/sounds/en"
 	music > "$dir/music/tune.ulaw"
 	local address file; address=$(host_address "$dir")
+	if [ "$media" = own ]; then media=$address; fi
 	# features that are not used; without the files Asterisk logs an error for each
 	: > "$dir/etc/acl.conf"
 	for file in ccss udptl pjproject manager; do echo '[general]' > "$dir/etc/$file.conf"; done

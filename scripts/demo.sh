@@ -7,6 +7,7 @@
 #   RTC_JSON_DEMO_HOST    address to listen on (127.0.0.1; with --asterisk only that)
 #   RTC_JSON_DEMO_PORTS   "PAGE WSS SIP ASTERISK GENESYS" (8443 8444 5070 5071 5072)
 #   RTC_JSON_DEMO_RTP     RTP ports of Asterisk (21000-21199)
+#   RTC_JSON_DEMO_DIR     where its files are while it runs (run/demo, with --asterisk run/demo-asterisk); emptied before and after
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$root"
@@ -23,8 +24,8 @@ host=${RTC_JSON_DEMO_HOST:-127.0.0.1}
 read -r page wss sip asterisk_sip genesys <<< "${RTC_JSON_DEMO_PORTS:-8443 8444 5070 5071 5072}"
 rtp=${RTC_JSON_DEMO_RTP:-21000-21199}
 realm=demo.local
-dir=$root/run/demo${asterisk:+-asterisk}
-if [ -n "$asterisk" ] && [ "$host" != 127.0.0.1 ]; then die "with --asterisk the sound stays on 127.0.0.1"; fi
+dir=${RTC_JSON_DEMO_DIR:-$root/run/demo${asterisk:+-asterisk}}
+if [ -n "$asterisk" ] && [ "$host" != 127.0.0.1 ]; then die "with --asterisk all stays on this machine"; fi
 
 scripts/install-deps.sh build kamailio client demo ${asterisk:+test asterisk}
 make --no-print-directory build
@@ -84,8 +85,9 @@ defines=(
 )
 if [ -n "$asterisk" ]; then
 	say "starting Asterisk and the stand-in for Genesys"
+	# (Firefox has no candidate in 127.0.0.0/8, and pairs none of its own with one there)
 	scripts/asterisk.sh start "$dir/asterisk" --sip "$asterisk_sip" --rtp "$rtp" --kamailio "$host:$sip" \
-		--genesys "127.0.0.1:$genesys" > /dev/null
+		--genesys "127.0.0.1:$genesys" --media own > /dev/null
 	start genesys sipp -sf tests/sipp/uas-genesys.xml -i 127.0.0.1 -p "$genesys" -mi 127.0.0.1 -rtp_echo -nostdin -s 9000
 	wait_for genesys "${children[-1]}" "$genesys"
 	# JsSIP works beside, as the fall-back

@@ -1,11 +1,10 @@
 /** A browser behind Kamailio, Asterisk 22 as registrar and far side. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import dgram from 'node:dgram';
-import os from 'node:os';
 import { after, before, test } from 'node:test';
 import { freePort } from '../common/ports.mjs';
 import { codecs, complaints, hears, hearsSilence, ms, note, openAgent, serveTestPages, startBrowser, startUpstream, until } from './fixture.mjs';
+import { addNetwork } from './room.mjs';
 
 /** @type {Awaited<ReturnType<typeof startUpstream>>} */
 let servers;
@@ -125,7 +124,7 @@ test('a STUN server that never answers costs nothing', async () => {
 });
 
 test('a browser that shows nothing but mDNS names has sound', async () => {
-  addMulticastNetwork();
+  addNetwork();
   // A page without leave to open the microphone gets no addresses (RFC 8828, section 5.2): it sends a tone instead.
   const shy = await startBrowser({ flags: ['--use-fake-ui-for-media-stream=deny'] });
   try {
@@ -145,16 +144,3 @@ test('nothing went wrong that nobody saw', () => {
   assert.deepEqual(browser.errors, []);
   assert.deepEqual(complaints(servers.kamailio), []);
 });
-
-/**
- * Chromium makes mDNS names only where multicast works, and loopback has none. In a namespace with nothing but `lo` a pair of
- * linked interfaces is made, which ends with the namespace; a machine has its network already. (Chromium, too, takes the address
- * from which it would reach 8.8.8.8.)
- */
-function addMulticastNetwork() {
-  if (Object.keys(os.networkInterfaces()).some((name) => name !== 'lo')) return;
-  for (const command of [
-    'link add test0 type veth peer name test1', 'addr add 198.18.0.2/32 dev test0', 'link set test0 up', 'link set test1 up',
-    'route replace 8.8.8.8/32 dev test0', 'route add default dev test0',
-  ]) execFileSync('ip', command.split(' '));
-}
