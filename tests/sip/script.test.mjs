@@ -59,7 +59,7 @@ describe('a config with routes', () => {
 event_route[rtc-json:call-ended] {
 	xlog("L_NOTICE", "ENDED:$rtcj(call.dn)|$rtcj(call.direction)|$rtcj(call.from)|$rtcj(call.to)|$rtcj(call.reason)|$rtcj(call.code)|$rtcj(call.cause)|$rtcj(call.duration)|$rtcj(call.answered)|$rtcj(call.id)|$rtcj(call.sip_call_id)|$rtcj(call.started)|$rtcj(call.ring_after)|$rtcj(call.answer_after)|$rtcj(call.nonsense)|$rtcj(call.transferred_to)|$rtcj(call.transfers)|\\n");
 }
-${tail.slice(tail.indexOf('# The WebSocket handshake.'))}`;
+${tail.slice(tail.indexOf('#!ifdef KAMAILIO_6_1'))}`;
     });
     kamailio = await startKamailio({ cfg, cfgExtra: tm({ wt_timer: 200 }) });
     bench = new Bench(kamailio);
