@@ -10,7 +10,8 @@
 #   asterisk  Asterisk 22 in a folder of its own (scripts/asterisk.sh)
 #   fuzz      what libFuzzer is built with (cargo-fuzz itself: packaging/cargo-tool.sh)
 #   memory    valgrind
-#   packages  what makes the Debian package, and the folder that it is tried in
+#   packages  what makes the Debian package
+#   try-packages  the folder that it is tried in, and what makes the bill of materials of `make dist`
 #   bench     the other servers of `make bench-peers`; only when asked for
 #
 # Debian packages by root or sudo. RTC_JSON_NO_INSTALL=1 only tells what is missing, and fails when something is.
@@ -28,12 +29,13 @@ declare -A packages=(
 	[asterisk]="debootstrap iproute2"
 	[fuzz]="g++"
 	[memory]="valgrind"
-	[packages]="debootstrap dpkg-dev binutils"
+	[packages]="dpkg-dev binutils"
+	[try-packages]="debootstrap"
 	[bench]="janus"
 )
 
 groups=("$@")
-if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test api demo asterisk packages fuzz memory); fi
+if [ ${#groups[@]} = 0 ]; then groups=(build kamailio client test api demo asterisk packages try-packages fuzz memory); fi
 for group in "${groups[@]}"; do [ -n "${packages[$group]:-}" ] || die "no group $group"; done
 wants() { local g; for g in "${groups[@]}"; do [ "$g" = "$1" ] && return 0; done; return 1; }
 
@@ -124,7 +126,7 @@ if wants asterisk; then
 fi
 
 # the tests of the packages have no network: what they need is fetched here
-if wants packages; then
+if wants try-packages; then
 	suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 	if [ -n "${RTC_JSON_NO_INSTALL:-}" ]; then
 		[ -x "$cache/kamailio-$suite/usr/sbin/kamailio" ] || die "the Kamailio of $suite in a folder of its own is missing"
