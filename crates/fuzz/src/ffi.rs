@@ -264,7 +264,8 @@ impl Surface {
                 over_limit: lend("replace"),
                 server_name: lend("fuzz"),
                 arena_path: lend(&path),
-                arena_size: 4,
+                // each look at all records is at all slots
+                arena_size: 2,
                 require_dtls: 1,
                 max_frame: 32_768,
                 max_calls_per_agent: 4,

@@ -51,8 +51,7 @@ fn exercise(message: &Message<'_>) {
 /// Messages with byte 0x1e between them. A reply answers the request that we sent last (at first the INVITE of the outgoing
 /// call), a request is for the agent. `$sipcall`, `$outtag` and `$intag` stand for what only we can name.
 pub fn sip(data: &[u8]) {
-    with_busy(|busy| {
-        let mut w = busy.world();
+    with_busy(|busy, w| {
         let mut handle: Handle = busy.invite.clone();
         let mut label = 1;
         for raw in data.split(|b| *b == 0x1e) {
@@ -85,14 +84,14 @@ pub fn sip(data: &[u8]) {
                     });
                 }
             }
-            if let Some(request) = checked(&mut w).pop() {
+            if let Some(request) = checked(w).pop() {
                 handle = request.handle;
             }
         }
         // timers of whatever stands now
         for ms in [1000, 40_000, 2_000_000] {
             w.wait(ms);
-            checked(&mut w);
+            checked(w);
         }
     });
 }
