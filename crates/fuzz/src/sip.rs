@@ -54,6 +54,7 @@ pub fn sip(data: &[u8]) {
     with_busy(|busy, w| {
         let mut handle: Handle = busy.invite.clone();
         let mut label = 1;
+        let mut reached = false;
         for raw in data.split(|b| *b == 0x1e) {
             let filled;
             let raw = match std::str::from_utf8(raw) {
@@ -67,6 +68,7 @@ pub fn sip(data: &[u8]) {
                 continue;
             };
             exercise(&message);
+            reached = true;
             match message.code() {
                 Some(code) => w.step(Input::SipReply {
                     handle: handle.clone(),
@@ -87,6 +89,9 @@ pub fn sip(data: &[u8]) {
             if let Some(request) = checked(w).pop() {
                 handle = request.handle;
             }
+        }
+        if !reached {
+            return;
         }
         // timers of whatever stands now
         for ms in [1000, 40_000, 2_000_000] {
