@@ -46,14 +46,21 @@ fn secret_kept(text: &str) -> bool {
     TOLD.get() || !text.contains(PASSWORD)
 }
 
-/// Whether an input has the password elsewhere than as one, or could spell it so that we do not see it.
+/// Whether an input has the password elsewhere than as one in a frame, or could spell it so that we do not see it. Other lines may
+/// be logged as they are.
 fn tells(data: &[u8]) -> bool {
-    let count = |what: &str| {
-        data.windows(what.len())
-            .filter(|window| *window == what.as_bytes())
-            .count()
-    };
-    count(PASSWORD) != count(r#""password":"pw-of-5001""#) || count("\\u") != 0
+    data.split(|b| *b == b'\n').any(|line| {
+        let count = |what: &str| {
+            line.windows(what.len())
+                .filter(|window| *window == what.as_bytes())
+                .count()
+        };
+        let given = match line.first() {
+            Some(b'f' | b'o') => count(r#""password":"pw-of-5001""#),
+            _ => 0,
+        };
+        count(PASSWORD) != given || count(r"\u") != 0
+    })
 }
 
 fn lend(text: &str) -> rtc_json_str_t {
