@@ -24,6 +24,21 @@ const files = (dir, end) => (fs.existsSync(dir) ? fs.readdirSync(dir).filter((na
 const samples = (way) => files(path.join(top, 'tests/samples', way), '.json').flatMap(([name, text]) => JSON.parse(text).map((message, i) => [`${name}-${i}`, message]));
 // the call of a sample does not exist; one that does reaches further
 const live = (message, call) => JSON.stringify(message, (key, value) => (key === 'callId' || key === 'withCallId' ? call : value));
+// an input is worth the more the shorter it is: of a description what is asked of each, one line of a kind
+const small = (text) => {
+  let map = new Set();
+  const seen = new Set();
+  return text.split('\r\n').filter((line) => {
+    if (line.startsWith('m=')) { seen.clear(); map = new Set(line.split(' ').slice(3)); return true; }
+    const [, kind, number] = /^a=(rtpmap|fmtp|rtcp-fb|extmap|ssrc|ssrc-group|candidate):?(\S*)/.exec(line) ?? [];
+    if (!kind) return true;
+    if (kind === 'rtpmap' && /PCMU|telephone-event\/8000|VP8/.test(line)) { seen.add(number); return true; }
+    if (kind === 'fmtp') return seen.has(number);
+    return !['rtpmap', 'ssrc-group'].includes(kind) && !seen.has(kind) && seen.add(kind);
+  }).join('\r\n').replace(/^(m=\S+ \S+ \S+) (.*)$/gm, (line, head, list) => `${head} ${list.split(' ').filter((n) => ['0', '101', '110', '126', '96', '120'].includes(n)).join(' ') || list}`)
+    .replace(/(a=msid|a=rtcp-fb|a=extmap).*\r\n/g, '');
+};
+const short = (message) => JSON.parse(JSON.stringify(message, (key, value) => (key === 'sdp' ? small(value) : value)));
 const register = { type: 'register', payload: { dn: '5001', password: 'pw-of-5001', displayName: 'Ann' }, id: 'reg' };
 const offer = fs.readFileSync(path.join(top, 'crates/engine/tests/samples/chromium-offer.sdp'), 'utf8');
 const far = fs.readFileSync(path.join(top, 'crates/engine/tests/samples/asterisk-answer.sdp'), 'utf8');
@@ -32,6 +47,9 @@ for (const [name, message] of samples('client')) {
   put('frames', name, `${live(message, '$out')}\nr 200\n${live(message, '$in')}\nr 486\nt 5000\n`);
   put('ffi', name, [`f1${JSON.stringify(register)}`, 'r401', 'r200', `f1${JSON.stringify({ type: 'call', payload: { to: '600', sdp: offer }, id: 'c' })}`, 'r200',
     `f1${live(message, '$call')}`, 'r200', 't', 'c1', 'A', 'C'].join('\n'));
+  put('frames', `short-${name}`, `${live(short(message), '$out')}\nr 200\n`);
+  put('frames', `short-in-${name}`, `${live(short(message), '$in')}\nr 486\nt 5000\n`);
+  put('ffi', `short-${name}`, [`f1${JSON.stringify(register)}`, 'r200', `f1${JSON.stringify({ type: 'call', payload: { to: '600', sdp: small(offer) }, id: 'c' })}`, 'r200', `f1${live(short(message), '$call')}`, 'r200'].join('\n'));
 }
 for (const [name, text] of files(path.join(corpora, 'json'), '.json')) put('frames', name, text);
 
@@ -39,6 +57,8 @@ for (const dir of ['crates/sdp/tests/samples', 'crates/engine/tests/samples', 't
   for (const [name, text] of files(path.join(top, dir), '.sdp')) {
     put('sdp', name, Buffer.concat([Buffer.from('0'), text]));
     put('sdp', `3-${name}`, Buffer.concat([Buffer.from('3'), text]));
+    put('sdp', `short-${name}`, `0${small(text.toString())}`);
+    put('sdp', `3-short-${name}`, `3${small(text.toString())}`);
   }
 }
 for (const [name, text] of files(path.join(corpora, 'sdp'), '')) put('sdp', name, Buffer.concat([Buffer.from('0'), text]));
@@ -52,10 +72,11 @@ for (const [method, more, body] of [['BYE', '', ''], ['INVITE', '', far], ['UPDA
   const first = `${method} sip:5001@127.0.0.1:5060 SIP/2.0`;
   put('sip', `in-${method}`, message(first, { cseq: `2 ${method}`, more, body }));
   put('sip', `out-${method}`, message(first, { ...ours, cseq: `2 ${method}`, more, body }));
+  if (body) put('sip', `short-${method}`, message(first, { ...ours, cseq: `2 ${method}`, more, body: small(body) }));
 }
 for (const [code, more, body] of [[100, '', ''], [180, 'Require: 100rel\r\nRSeq: 1\r\n', ''], [183, '', far], [200, 'Session-Expires: 90;refresher=uac\r\n', far], [302, '', ''], [401, 'WWW-Authenticate: Digest realm="a", nonce="n", qop="auth", algorithm=SHA-256\r\n', ''],
   [422, 'Min-SE: 600\r\n', ''], [486, 'Reason: Q.850;cause=17;text="busy"\r\n', ''], [491, '', '']]) {
-  const reply = message(`SIP/2.0 ${code} Whatever`, { call: '$sipcall', from: '<sip:5001@pbx.example>;tag=$outtag', to: '<sip:600@pbx.example>;tag=far2', cseq: '1 INVITE', more, body });
+  const reply = message(`SIP/2.0 ${code} Whatever`, { call: '$sipcall', from: '<sip:5001@pbx.example>;tag=$outtag', to: '<sip:600@pbx.example>;tag=far2', cseq: '1 INVITE', more, body: body && small(body) });
   put('sip', `reply-${code}`, `${reply}\x1e${message('BYE sip:5001@127.0.0.1 SIP/2.0', { ...ours, cseq: '3 BYE' })}`);
 }
 for (const [name, text] of files(path.join(corpora, 'sip-rfc4475'), '.dat')) put('sip', name, text);

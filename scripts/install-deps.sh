@@ -8,7 +8,7 @@
 #   api       coturn, PostgreSQL, MariaDB, and the tests' packages from PyPI in a folder of their own
 #   demo      what `make demo` runs
 #   asterisk  Asterisk 22 in a folder of its own (scripts/asterisk.sh)
-#   fuzz      what libFuzzer is built with (cargo-fuzz itself: packaging/cargo-tool.sh)
+#   fuzz      what libFuzzer is built with
 #   memory    valgrind
 #   packages  what makes the Debian package
 #   try-packages  the folder that it is tried in, and what makes the bill of materials of `make dist`

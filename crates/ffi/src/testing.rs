@@ -6,6 +6,9 @@ pub use crate::host::{
     rtc_json_request_t, rtc_json_rpc_sink_t, rtc_json_str_t,
 };
 
+use std::sync::atomic::Ordering;
+
+use crate::stats::Stat;
 use crate::RUNTIME;
 
 /// Forgets all agents and connections, so that a next run begins as the first one did. Gives how many records there were.
@@ -17,16 +20,15 @@ pub fn forget_all() -> usize {
         return 0;
     };
     let mut keys = Vec::new();
-    runtime
-        .arena
-        .for_each(|key, _| keys.push(key.to_vec()))
-        .expect("no lock is held");
+    runtime.arena.keys(|key| keys.push(key.to_vec()));
     for key in &keys {
         if let Some(mut guard) = runtime.arena.lock(key).expect("the lock is free") {
             guard.remove();
         }
     }
-    runtime.recount();
+    for gauge in [Stat::Agents, Stat::Sessions, Stat::Calls] {
+        runtime.stat(gauge).store(0, Ordering::Relaxed);
+    }
     keys.len()
 }
 

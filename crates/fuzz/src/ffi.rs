@@ -35,6 +35,32 @@ thread_local! {
     static AT_ONCE: Cell<i32> = const { Cell::new(0) };
     /// How deep such answers are in each other.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// The password stands elsewhere too, where it is none and may be shown.
+    static TOLD: Cell<bool> = const { Cell::new(false) };
+}
+
+const PASSWORD: &str = "pw-of-5001";
+
+/// Whether a text does not have the password that was given as one.
+fn secret_kept(text: &str) -> bool {
+    TOLD.get() || !text.contains(PASSWORD)
+}
+
+/// Whether an input has the password elsewhere than as one in a frame, or could spell it so that we do not see it. Other lines may
+/// be logged as they are.
+fn tells(data: &[u8]) -> bool {
+    data.split(|b| *b == b'\n').any(|line| {
+        let count = |what: &str| {
+            line.windows(what.len())
+                .filter(|window| *window == what.as_bytes())
+                .count()
+        };
+        let given = match line.first() {
+            Some(b'f' | b'o') => count(r#""password":"pw-of-5001""#),
+            _ => 0,
+        };
+        count(PASSWORD) != given || count(r"\u") != 0
+    })
 }
 
 fn lend(text: &str) -> rtc_json_str_t {
@@ -68,10 +94,7 @@ unsafe fn read(text: rtc_json_str_t) -> String {
 unsafe extern "C" fn log(_level: i32, line: rtc_json_str_t) {
     // SAFETY: called by the core, which keeps to rtc_json_host.h; so in all functions below
     let line = unsafe { read(line) };
-    assert!(
-        !line.contains("pw-of-5001"),
-        "a password in the log: {line}"
-    );
+    assert!(secret_kept(&line), "a password in the log: {line}");
 }
 
 unsafe extern "C" fn ws_send(_conn: i32, frame: rtc_json_str_t) -> i32 {
@@ -204,7 +227,7 @@ fn variable(name: &str) {
     if unsafe { rtc_json_var(lend(name), &raw mut out) } == 1 {
         // SAFETY: valid until the next call
         let value = unsafe { read(out) };
-        assert!(!value.contains("pw-of-5001"), "{name}: {value}");
+        assert!(secret_kept(&value), "{name}: {value}");
     }
 }
 
@@ -264,7 +287,8 @@ impl Surface {
                 over_limit: lend("replace"),
                 server_name: lend("fuzz"),
                 arena_path: lend(&path),
-                arena_size: 4,
+                // each look at all records is at all slots
+                arena_size: 2,
                 require_dtls: 1,
                 max_frame: 32_768,
                 max_calls_per_agent: 4,
@@ -415,8 +439,7 @@ pub fn call(line: &[u8]) {
                     );
                 }
             }
-            // handles are the core's own texts, and may be logged: none has a password in it
-            b'm' if !word.contains("pw-of-5001") => {
+            b'm' => {
                 rtc_json_sip_reply(lend_bytes(rest), 200, lend(""));
             }
             b'g' => {
@@ -483,6 +506,7 @@ pub fn call(line: &[u8]) {
 pub fn reset() {
     FAILING.set(0);
     AT_ONCE.set(0);
+    TOLD.set(false);
     ASKED.take();
     CALL.take();
     call(b"l0");
@@ -493,6 +517,7 @@ pub fn reset() {
 /// Lines, each a call into the core: its letter and what it is given (see [`call`]). At the end no lock may be held.
 pub fn calls(data: &[u8]) {
     Surface::start();
+    TOLD.set(tells(data));
     for line in data.split(|b| *b == b'\n') {
         call(line);
     }

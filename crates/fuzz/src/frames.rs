@@ -1,6 +1,7 @@
 //! Frames of a browser, to an agent that is registered and has a call in each direction.
 
-use std::cell::OnceCell;
+use std::borrow::Cow;
+use std::cell::RefCell;
 
 use rtc_json_engine::{Agent, Handle, Input, SipRequest};
 use rtc_json_protocol::{encode, parse, variable, Limits};
@@ -52,30 +53,31 @@ impl Busy {
         }
     }
 
-    /// The agent as it was.
-    pub fn world(&self) -> World {
-        let mut w = World::new(config());
-        w.agent = Agent::decode(&self.record).expect("decodes");
-        w
-    }
-
     /// Puts what only the engine could name into a text.
-    pub fn fill(&self, text: &str) -> String {
+    pub fn fill<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if !text.contains('$') {
+            return text.into();
+        }
         text.replace("$outtag", &self.out_tag)
             .replace("$intag", &self.in_tag)
             .replace("$sipcall", &self.sip_call)
             .replace("$out", &self.outgoing)
             .replace("$in", &self.incoming)
+            .into()
     }
 }
 
 thread_local! {
-    static BUSY: OnceCell<Busy> = const { OnceCell::new() };
+    static BUSY: RefCell<Option<(Busy, World)>> = const { RefCell::new(None) };
 }
 
-/// Runs with the one agent of this thread; making it anew for each input would cost more than most inputs.
-pub fn with_busy(run: impl FnOnce(&Busy)) {
-    BUSY.with(|busy| run(busy.get_or_init(Busy::new)));
+/// Runs with the one agent of this thread as it was at first; making it anew for each input would cost more than most inputs.
+pub fn with_busy(run: impl FnOnce(&Busy, &mut World)) {
+    BUSY.with_borrow_mut(|busy| {
+        let (busy, world) = busy.get_or_insert_with(|| (Busy::new(), World::new(config())));
+        world.restart(Agent::decode(&busy.record).expect("decodes"));
+        run(busy, world);
+    });
 }
 
 /// Checks what the steps since the last call wanted, and gives the requests among it.
@@ -90,8 +92,7 @@ pub fn checked(w: &mut World) -> Vec<SipRequest> {
 /// milliseconds pass; `c` closes the connection; `b` lets the far side hang up; `p 2` sends frames on that connection from now
 /// on; `n 403` refuses the next frame as the script does.
 pub fn frames(data: &[u8]) {
-    with_busy(|busy| {
-        let mut w = busy.world();
+    with_busy(|busy, w| {
         let mut asked: Vec<SipRequest> = Vec::new();
         let mut conn = 1;
         let mut refuse = None;
@@ -156,7 +157,7 @@ pub fn frames(data: &[u8]) {
                     }
                 }
             }
-            asked.extend(checked(&mut w));
+            asked.extend(checked(w));
         }
     });
 }

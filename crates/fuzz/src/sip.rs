@@ -51,10 +51,10 @@ fn exercise(message: &Message<'_>) {
 /// Messages with byte 0x1e between them. A reply answers the request that we sent last (at first the INVITE of the outgoing
 /// call), a request is for the agent. `$sipcall`, `$outtag` and `$intag` stand for what only we can name.
 pub fn sip(data: &[u8]) {
-    with_busy(|busy| {
-        let mut w = busy.world();
+    with_busy(|busy, w| {
         let mut handle: Handle = busy.invite.clone();
         let mut label = 1;
+        let mut reached = false;
         for raw in data.split(|b| *b == 0x1e) {
             let filled;
             let raw = match std::str::from_utf8(raw) {
@@ -68,6 +68,7 @@ pub fn sip(data: &[u8]) {
                 continue;
             };
             exercise(&message);
+            reached = true;
             match message.code() {
                 Some(code) => w.step(Input::SipReply {
                     handle: handle.clone(),
@@ -85,14 +86,17 @@ pub fn sip(data: &[u8]) {
                     });
                 }
             }
-            if let Some(request) = checked(&mut w).pop() {
+            if let Some(request) = checked(w).pop() {
                 handle = request.handle;
             }
+        }
+        if !reached {
+            return;
         }
         // timers of whatever stands now
         for ms in [1000, 40_000, 2_000_000] {
             w.wait(ms);
-            checked(&mut w);
+            checked(w);
         }
     });
 }

@@ -65,9 +65,9 @@ pub struct Usage {
 /// [`usage`](Arena::usage) and [`counter`](Arena::counter) are for the operator; [`reclaim`](Arena::reclaim) for a timer.
 #[derive(Debug)]
 pub struct Arena {
-    map: Map,
+    pub(crate) map: Map,
     /// Open as long as the arena is: the file's lock goes with it.
-    _file: File,
+    pub(crate) _file: File,
 }
 
 impl Arena {

@@ -158,7 +158,11 @@ impl Layout {
             return None;
         }
         let size = size & !4095;
-        let slots = (size / SLOT_FOR) as u32;
+        Some(Layout::with_slots(size, (size / SLOT_FOR) as u32))
+    }
+
+    /// For a size in whole 4 KiB, and so many slots: the tables must leave room for pages.
+    pub(crate) fn with_slots(size: u64, slots: u32) -> Layout {
         let buckets = slots.next_power_of_two();
         let at_slots = HEADER_LEN as u64;
         let at_due = at_slots + u64::from(slots) * size_of::<Slot>() as u64;
@@ -170,7 +174,7 @@ impl Layout {
         let at_free = at_pages + u64::from(pages) * size_of::<Page>() as u64;
         let at_data = (at_free + u64::from(pages.div_ceil(64)) * 8).next_multiple_of(4096);
         debug_assert!(at_data + u64::from(pages) * PAGE <= size);
-        Some(Layout {
+        Layout {
             size,
             slots,
             buckets,
@@ -181,7 +185,7 @@ impl Layout {
             at_pages,
             at_free,
             at_data,
-        })
+        }
     }
 
     /// Pages that a new key leaves alone, so that records that exist can still be rewritten and grow.

@@ -49,6 +49,8 @@ mod owner;
 mod parts;
 mod recover;
 mod repair;
+#[cfg(feature = "testing")]
+mod testing;
 mod turn;
 
 pub use arena::{Arena, Options, Usage, NEVER};

@@ -61,6 +61,13 @@ impl Map {
         })
     }
 
+    /// All of it. Nobody has a view: they borrow `self`.
+    #[cfg(feature = "testing")]
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping made in `new`, of this length; it is this process's alone by the contract of the callers.
+        unsafe { slice::from_raw_parts_mut(self.base.as_ptr(), self.layout.size as usize) }
+    }
+
     /// A view of one `T` at `offset`.
     ///
     /// # Safety

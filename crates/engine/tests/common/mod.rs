@@ -60,6 +60,8 @@ pub struct World {
     pub rng: ChaCha8Rng,
     pub out: Vec<Output>,
     next_tx: u32,
+    /// Room for a record.
+    record: Vec<u8>,
 }
 
 impl World {
@@ -73,13 +75,29 @@ impl World {
             rng: ChaCha8Rng::seed_from_u64(1),
             out: Vec::new(),
             next_tx: 1,
+            record: Vec::new(),
         }
+    }
+
+    /// Back to where `new` begins, with this agent and the same configuration.
+    pub fn restart(&mut self, agent: Agent) {
+        self.agent = agent;
+        self.now = 1_000_000;
+        self.draining = false;
+        self.unreachable = false;
+        self.rng = ChaCha8Rng::seed_from_u64(1);
+        self.out.clear();
+        self.next_tx = 1;
     }
 
     /// A step through encode and decode, as in the arena.
     pub fn step(&mut self, input: Input<'_>) {
-        let record = self.agent.encode(Vec::new()).expect("encodes");
-        self.agent = Agent::decode(&record).expect("decodes");
+        self.record.clear();
+        self.record = self
+            .agent
+            .encode(std::mem::take(&mut self.record))
+            .expect("encodes");
+        self.agent = Agent::decode(&self.record).expect("decodes");
         let mut env = Env {
             config: &self.config,
             now: self.now,
