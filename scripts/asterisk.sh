@@ -4,7 +4,8 @@
 #   asterisk.sh get                       installs it into its own folder, once (root; some 40 s, 630 MB)
 #   asterisk.sh path                      prints that folder
 #   asterisk.sh start WORKDIR [options]   starts an instance that keeps everything in WORKDIR; returns when it is up
-#       --sip PORT        SIP over UDP on 127.0.0.1 (5160)
+#       --sip PORT        SIP over UDP (5160)
+#       --address ADDRESS of SIP (127.0.0.1)
 #       --rtp FIRST-LAST  RTP ports (21000-21199)
 #       --kamailio H:P    where Kamailio listens for SIP (127.0.0.1:5060)
 #       --genesys H:P     where calls to 90xx go (127.0.0.1:5170)
@@ -69,11 +70,12 @@ host_address() {
 }
 
 start() {
-	local dir=$1 sip=5160 rtp=21000-21199 kamailio=127.0.0.1:5060 genesys=127.0.0.1:5170 media=127.0.0.1; shift
+	local dir=$1 sip=5160 bind=127.0.0.1 rtp=21000-21199 kamailio=127.0.0.1:5060 genesys=127.0.0.1:5170 media=127.0.0.1; shift
 	while [ $# -gt 0 ]; do
 		[ $# -ge 2 ] || usage
 		case $1 in
 			--sip) sip=$2 ;;
+			--address) bind=$2 ;;
 			--rtp) rtp=$2 ;;
 			--kamailio) kamailio=$2 ;;
 			--genesys) genesys=$2 ;;
@@ -101,7 +103,7 @@ start() {
 	for file in ccss udptl pjproject manager; do echo '[general]' > "$dir/etc/$file.conf"; done
 	for file in cdr cel; do printf '[general]\nenable = no\n' > "$dir/etc/$file.conf"; done
 	for file in "$root"/tests/asterisk/*.conf; do
-		sed -e "s|@WORKDIR@|$dir|g; s|@ROOT@|$home|g; s|@MULTIARCH@|$(multiarch)|g; s|@SIP_PORT@|$sip|g" \
+		sed -e "s|@WORKDIR@|$dir|g; s|@ROOT@|$home|g; s|@MULTIARCH@|$(multiarch)|g; s|@SIP_PORT@|$sip|g; s|@SIP_ADDRESS@|$bind|g" \
 			-e "s|@RTP_START@|${rtp%-*}|g; s|@RTP_END@|${rtp#*-}|g; s|@KAMAILIO@|$kamailio|g; s|@GENESYS@|$genesys|g" \
 			-e "s|@HOST_ADDRESS@|$address|g; s|@MEDIA_ADDRESS@|$media|g" "$file" > "$dir/etc/$(basename "$file")"
 	done

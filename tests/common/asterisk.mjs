@@ -18,11 +18,13 @@ export const asteriskInstalled = () => fs.existsSync(
 
 /**
  * Starts an instance with the configuration of tests/asterisk and returns when it is up.
- * @param {{ kamailio: string, genesys?: string, port?: number, rtpPorts?: number, media?: string, workdir?: string }} options
+ * @param {{ kamailio: string, genesys?: string, port?: number, rtpPorts?: number, media?: string, workdir?: string,
+ *   machine?: { address: string, command: string[] } }} options
  *   kamailio: `host:port` of Kamailio's SIP socket; genesys: `host:port` of the far end of calls to 90xx;
- *   media: the address of its sound
+ *   media: the address of its sound;
+ *   machine: where it runs (tests/nodes/network.mjs), in place of 127.0.0.1
  */
-export async function startAsterisk({ kamailio, genesys = '127.0.0.1:9', port, rtpPorts = 100, media = '127.0.0.1', workdir }) {
+export async function startAsterisk({ kamailio, genesys = '127.0.0.1:9', port, rtpPorts = 100, machine, media = machine?.address ?? '127.0.0.1', workdir }) {
   port ??= await freePort();
   const rtp = await freePorts(rtpPorts);
   const dir = workdir ?? fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-asterisk-'));
@@ -31,12 +33,14 @@ export async function startAsterisk({ kamailio, genesys = '127.0.0.1:9', port, r
     if (!workdir) fs.rmSync(dir, { recursive: true, force: true });
   };
   const forget = onExit(tidy);
-  await run(script, ['start', dir, '--sip', String(port), '--rtp', `${rtp}-${rtp + rtpPorts - 1}`, '--kamailio', kamailio, '--genesys', genesys, '--media', media]);
+  const address = machine?.address ?? '127.0.0.1';
+  const [program, ...before] = [...(machine?.command ?? []), script];
+  await run(program, [...before, 'start', dir, '--sip', String(port), '--address', address, '--rtp', `${rtp}-${rtp + rtpPorts - 1}`, '--kamailio', kamailio, '--genesys', genesys, '--media', media]);
   const pid = Number(fs.readFileSync(path.join(dir, 'pid'), 'utf8'));
   return {
     port,
     pid,
-    uri: `sip:127.0.0.1:${port}`,
+    uri: `sip:${address}:${port}`,
     workdir: dir,
 
     /** Runs a command of Asterisk's command line and gives what it prints. @param {string} command */

@@ -3,14 +3,14 @@ import http from 'node:http';
 import net from 'node:net';
 
 /**
- * @param {number} port on 127.0.0.1
+ * @param {number | string} place port on 127.0.0.1, or `host:port`
  * @param {string} method
  * @param {string} target
  * @param {{ token?: string, headers?: Record<string, string>, body?: string | object, agent?: http.Agent }} [options]
  *   body: an object goes as merge patch; agent: one that keeps connections, else each request has its own
  * @returns {Promise<{ status: number, headers: http.IncomingHttpHeaders, text: string, json: any }>}
  */
-export function ask(port, method, target, { token, headers = {}, body, agent = false } = {}) {
+export function ask(place, method, target, { token, headers = {}, body, agent = false } = {}) {
   const data = typeof body === 'object' ? JSON.stringify(body) : body;
   const all = {
     ...(token === undefined ? {} : { Authorization: `Bearer ${token}` }),
@@ -18,8 +18,9 @@ export function ask(port, method, target, { token, headers = {}, body, agent = f
     ...(data === undefined ? {} : { 'Content-Length': Buffer.byteLength(data) }),
     ...headers,
   };
+  const [host, port] = typeof place === 'string' ? place.split(':') : ['127.0.0.1', place];
   return new Promise((done, fail) => {
-    const request = http.request({ host: '127.0.0.1', port, method, path: target, headers: all, agent, timeout: 5000 }, (response) => {
+    const request = http.request({ host, port, method, path: target, headers: all, agent, timeout: 5000 }, (response) => {
       let text = '';
       response.setEncoding('utf8');
       response.on('data', (part) => { text += part; });

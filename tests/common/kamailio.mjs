@@ -34,7 +34,7 @@ export const agents = Array.from({ length: 10 }, (_, i) => String(5001 + i));
  * @typedef {{
  *   mode?: 'local' | 'upstream', asteriskPort?: number, nextHop?: string, workers?: number, debug?: number, shm?: number,
  *   params?: Record<string, string | number>, defines?: Record<string, string | number | true>, cfgExtra?: string,
- *   workdir?: string, users?: string[], cfg?: string, args?: string[], env?: Record<string, string>,
+ *   workdir?: string, users?: string[], cfg?: string, args?: string[], env?: Record<string, string>, machine?: { address: string, command: string[] },
  * }} Options
  *   mode: who knows the agents: Kamailio's own table, or a registrar behind it;
  *   asteriskPort: the registrar and next hop on 127.0.0.1, or nextHop: the same as a SIP URI;
@@ -43,7 +43,8 @@ export const agents = Array.from({ length: 10 }, (_, i) => String(5001 + i));
  *   defines: further `-A` defines, as they stand in a config (strings with their quotes);
  *   cfgExtra: text at the end of the config; workdir: kept afterwards, else a temporary folder;
  *   users: agents in the database (password pw + name); cfg: another config than the example;
- *   args: further arguments of Kamailio's command line; env: variables of its environment
+ *   args: further arguments of Kamailio's command line; env: variables of its environment;
+ *   machine: where it runs (tests/nodes/network.mjs), in place of 127.0.0.1
  */
 
 /** A running Kamailio. Made by `startKamailio`. */
@@ -54,20 +55,24 @@ export class Kamailio {
   #forget;
   #keep;
   #ports;
+  #command;
 
   /** How often it was ended from here. */
   endings = 0;
 
-  constructor({ dir, keep, ports, args, env }) {
+  constructor({ dir, keep, ports, args, env, machine }) {
     this.workdir = dir;
     this.#keep = keep;
     this.#ports = ports;
     this.#args = args;
     this.#env = env;
+    this.#command = machine?.command ?? [];
+    /** Its address. */
+    this.address = machine?.address ?? '127.0.0.1';
     [this.sipPort, this.wsPort, this.wssPort] = ports;
-    this.sipUri = `sip:127.0.0.1:${this.sipPort}`;
-    this.wsUrl = `ws://127.0.0.1:${this.wsPort}/`;
-    this.wssUrl = `wss://127.0.0.1:${this.wssPort}/`;
+    this.sipUri = `sip:${this.address}:${this.sipPort}`;
+    this.wsUrl = `ws://${this.address}:${this.wsPort}/`;
+    this.wssUrl = `wss://${this.address}:${this.wssPort}/`;
     this.#forget = onExit(() => { this.#killAll(); this.#removeFiles(); });
   }
 
@@ -93,7 +98,7 @@ export class Kamailio {
     if (this.pids.length) throw new Error('Kamailio runs already');
     const log = fs.openSync(this.#logFile, 'a');
     // a session of its own, by which its processes are told from others; setpriv ends it should this process be killed outright
-    this.#child = spawn('setpriv', ['--pdeathsig', 'TERM', ...kamailioCommand(), ...this.#args], {
+    this.#child = spawn('setpriv', ['--pdeathsig', 'TERM', ...this.#command, ...kamailioCommand(), ...this.#args], {
       cwd: this.workdir, stdio: ['ignore', log, log], detached: true, env: { ...process.env, ...this.#env },
     });
     fs.closeSync(log);
@@ -105,7 +110,7 @@ export class Kamailio {
         if (!this.pid) throw new Error('Kamailio ended at once');
         // Ports are bound, and the kernel accepts connections, long before the workers are there. An HTTP answer needs the
         // TCP processes, which are started last.
-        return await httpAnswers(this.wsPort) && this.rpcText('core.uptime').then(() => true, () => false);
+        return await httpAnswers(this.wsPort, this.address) && this.rpcText('core.uptime').then(() => true, () => false);
       }, { ms: under.length ? 120_000 : 20_000, what: 'Kamailio is ready' });
     } catch (error) {
       this.#killAll();
@@ -211,7 +216,7 @@ export class Kamailio {
  */
 export async function startKamailio({
   mode = 'local', asteriskPort, nextHop, workers = 4, debug = 2, shm = 256, params = {}, defines = {}, cfgExtra = '',
-  workdir, users = agents, cfg = path.join(top, 'kamailio.cfg.example'), args = [], env = {},
+  workdir, users = agents, cfg = path.join(top, 'kamailio.cfg.example'), args = [], env = {}, machine,
 } = {}) {
   const dir = workdir ?? fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-kamailio-'));
   fs.mkdirSync(path.join(dir, 'run'), { recursive: true });
@@ -220,11 +225,12 @@ export async function startKamailio({
   execFileSync(path.join(top, 'scripts/agents-db.sh'), [database, realm, ...users.map((user) => `${user}:pw${user}`)]);
 
   const { certFile, keyFile } = certificateFiles();
+  const address = machine?.address ?? '127.0.0.1';
   nextHop ??= asteriskPort && `sip:127.0.0.1:${asteriskPort}`;
   const defined = {
     ...(mode === 'local' ? { WITH_LOCAL: true, REALM: quoted(realm), DB_URL: quoted(`sqlite://${database}`) } : {}),
     ...(nextHop ? { OUTBOUND_PROXY: quoted(nextHop) } : {}),
-    MY_IP: '127.0.0.1', SIP_PORT: ports[0], WITH_PLAIN_WS: true, WS_IP: '127.0.0.1', WS_PORT: ports[1], WSS_PORT: ports[2],
+    MY_IP: address, SIP_PORT: ports[0], WITH_PLAIN_WS: true, WS_IP: address, WS_PORT: ports[1], WSS_PORT: ports[2],
     TLS_CERT: quoted(certFile), TLS_KEY: quoted(keyFile),
     ARENA_PATH: quoted(path.join(dir, 'arena')), CTL_SOCKET: quoted(`unix:${path.join(dir, 'run/kamailio_ctl')}`),
     ...defines,
@@ -249,6 +255,7 @@ export async function startKamailio({
     keep: Boolean(workdir),
     ports,
     env,
+    machine,
     args: [
       '-f', file, '-DD', '-E', '-Y', path.join(dir, 'run'), '-P', path.join(dir, 'run/kamailio.pid'),
       '-m', String(shm), '-n', String(workers), '-N', String(workers), '-L', modulePathList(),

@@ -57,20 +57,22 @@ export const freePort = () => freePorts(1);
 /**
  * Whether somebody has bound this UDP port (IPv4); asks the kernel, sends nothing.
  * @param {number} port
+ * @param {string} [proc] where the kernel tells it, for another machine than this one
  */
-export function udpBound(port) {
+export function udpBound(port, proc = '/proc/net') {
   const hex = port.toString(16).toUpperCase().padStart(4, '0');
-  return fs.readFileSync('/proc/net/udp', 'latin1').split('\n').some((line) => line.trim().split(/\s+/)[1]?.endsWith(`:${hex}`));
+  return fs.readFileSync(`${proc}/udp`, 'latin1').split('\n').some((line) => line.trim().split(/\s+/)[1]?.endsWith(`:${hex}`));
 }
 
 /**
- * Whether an HTTP request to this port on 127.0.0.1 gets any answer.
+ * Whether an HTTP request to this port gets any answer.
  * @param {number} port
+ * @param {string} [host]
  * @returns {Promise<boolean>}
  */
-export function httpAnswers(port) {
+export function httpAnswers(port, host = '127.0.0.1') {
   return new Promise((done) => {
-    const socket = net.connect({ port, host: '127.0.0.1' }, () => socket.write('GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n'));
+    const socket = net.connect({ port, host }, () => socket.write('GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n'));
     const end = (answered) => { socket.destroy(); done(answered); };
     socket.once('data', () => end(true));
     socket.once('error', () => end(false));

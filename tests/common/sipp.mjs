@@ -37,10 +37,12 @@ function scenarioText(name, keys) {
  * @typedef {{
  *   scenario: string, remote?: string, port?: number, calls?: number, rate?: number, concurrent?: number,
  *   service?: string, keys?: Record<string, string | number>, timeout?: number, rtpEcho?: boolean, trace?: boolean, more?: string[],
+ *   machine?: { address: string, command: string[], proc: string },
  * }} Options
  *   scenario: name in tests/sipp; remote: `host:port`, for callers (uac-*); calls: how many make a run;
  *   rate: calls per second; service: the number called; keys: see the head of the scenario;
- *   timeout: seconds until SIPp gives up; trace: keep the messages (on unless switched off for load); more: further arguments
+ *   timeout: seconds until SIPp gives up; trace: keep the messages (on unless switched off for load); more: further arguments;
+ *   machine: where it runs (tests/nodes/network.mjs), in place of 127.0.0.1
  * @typedef {{ code: number, successful: number, failed: number, retransmissions: number, screen: string }} Result
  *   code: 0 when every call went as the scenario wants, 1 when one did not, 97 when it was stopped
  */
@@ -56,13 +58,13 @@ export class Sipp {
 
   #ports;
 
-  constructor(child, dir, port, ports, done) {
+  constructor(child, dir, port, ports, done, address) {
     this.#child = child;
     this.#dir = dir;
     this.#ports = ports;
     this.port = port;
     /** `sip:` URI of this SIPp */
-    this.uri = `sip:127.0.0.1:${port}`;
+    this.uri = `sip:${address}:${port}`;
     this.#forget = onExit(() => { signal(child.pid, 'SIGKILL'); fs.rmSync(dir, { recursive: true, force: true }); });
     this.done = done;
   }
@@ -126,19 +128,20 @@ export class Sipp {
  * @returns {Promise<Sipp>}
  */
 export async function startSipp({
-  scenario, remote, port, calls = 1, rate = 10, concurrent, service = '5001', keys = {}, timeout = 60, rtpEcho = false, trace = true, more = [],
+  scenario, remote, port, calls = 1, rate = 10, concurrent, service = '5001', keys = {}, timeout = 60, rtpEcho = false, trace = true, more = [], machine,
 }) {
   /** @type {[number, number][]} */
   const ports = [];
   const take = async (count) => { const first = await freePorts(count); ports.push([first, count]); return first; };
   port ??= await take(1);
+  const address = machine?.address ?? '127.0.0.1';
   const [media, control] = [await take(4), await take(1)];
   const text = scenarioText(scenario, { ...defaults, ...keys });
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-sipp-'));
   fs.writeFileSync(path.join(dir, 'scenario.xml'), text);
   const args = [
     ...(remote ? [remote] : []),
-    '-sf', path.join(dir, 'scenario.xml'), '-i', '127.0.0.1', '-p', port, '-mi', '127.0.0.1', '-mp', media,
+    '-sf', path.join(dir, 'scenario.xml'), '-i', address, '-p', port, '-mi', address, '-mp', media,
     '-m', calls, '-r', rate, '-s', service, '-nostdin', '-timeout', timeout, '-timeout_error', '-cp', control,
     // a message that the scenario does not await must fail the call, but may not make SIPp send anything by itself
     '-default_behaviors', 'none', '-skip_rlimit',
@@ -149,16 +152,17 @@ export async function startSipp({
     ...(rtpEcho ? ['-rtp_echo'] : []),
     ...more,
   ].map(String);
-  const child = spawn('sipp', args, { cwd: dir, stdio: ['ignore', 'pipe', 'pipe'] });
+  const [program, ...before] = [...(machine?.command ?? []), 'sipp'];
+  const child = spawn(program, [...before, ...args], { cwd: dir, stdio: ['ignore', 'pipe', 'pipe'] });
   let screen = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { screen = (screen + data).slice(-20_000); });
   const done = new Promise((end, fail) => {
     child.once('error', fail);
     child.once('close', (code) => end({ code: code ?? 97, ...statistics(path.join(dir, 'stat.csv')), screen }));
   });
-  const sipp = new Sipp(child, dir, port, ports, done);
+  const sipp = new Sipp(child, dir, port, ports, done, address);
   const ended = await Promise.race([
-    until(() => udpBound(port), { what: 'SIPp binds its port' }).then(() => undefined, (error) => error),
+    until(() => udpBound(port, machine?.proc), { what: 'SIPp binds its port' }).then(() => undefined, (error) => error),
     done,
   ]);
   if (ended instanceof Error || (ended && ended.code > 1)) {

@@ -2,12 +2,10 @@
  * A machine of its own for a browser: a network namespace, whose network interfaces can be taken away and replaced by others with
  * another address. Needs the namespace of tests/run.
  */
-import { execFileSync, spawn } from 'node:child_process';
-import fs from 'node:fs';
+import { spawn } from 'node:child_process';
 import net from 'node:net';
-import os from 'node:os';
-import path from 'node:path';
-import { onExit, signal, sleep, until } from '../common/cleanup.mjs';
+import { onExit, sleep } from '../common/cleanup.mjs';
+import { here, openNamespace } from '../common/namespace.mjs';
 
 /** Where a browser in a room reaches the servers: the address that tests/run puts on their loopback interface. */
 export const serversAddress = '198.18.0.1';
@@ -15,16 +13,12 @@ export const serversAddress = '198.18.0.1';
 /** All networks of all rooms are in there. */
 const networks = '198.18.16.0/20';
 
-/** Runs a line in a shell, in the network namespace of the servers, or of a process. */
-const here = (line) => execFileSync('sh', ['-ec', line], { stdio: ['ignore', 'ignore', 'pipe'] });
-const there = (pid, line) => execFileSync('nsenter', ['-t', String(pid), '-n', 'sh', '-ec', line], { stdio: ['ignore', 'ignore', 'pipe'] });
-
 let count = 0;
 
 /** Made by `openRoom`. */
 export class Room {
-  #holder;
-  #dir = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-room-'));
+  /** @type {import('../common/namespace.mjs').Namespace} */
+  #space;
   /** Numbers of the networks that are there, in the order in which they came. @type {number[]} */
   #plugged = [];
   #forward;
@@ -33,24 +27,18 @@ export class Room {
   async open() {
     // packets to an address that nobody has any more are lost, as on the way through a real network; no router says that they are
     here(`ip link show swallow || { ip link add swallow type veth peer name swallowed; ip link set swallow arp off up; ip link set swallowed up; ip route add ${networks} dev swallow; }`);
-    this.#holder = spawn('setpriv', ['--pdeathsig', 'KILL', 'unshare', '--net', 'sleep', 'infinity'], { stdio: 'ignore' });
-    const own = fs.readlinkSync('/proc/self/ns/net');
-    await until(() => fs.readFileSync(`/proc/${this.pid}/comm`, 'utf8') === 'sleep\n' && fs.readlinkSync(`/proc/${this.pid}/ns/net`) !== own,
-      { what: 'there is a namespace' });
-    there(this.pid, 'sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1; ip link set lo up');
+    this.#space = await openNamespace();
     this.plugIn();
   }
-
-  get pid() { return this.#holder.pid; }
 
   /** One more network. The way to the servers leads through the one that came first. */
   plugIn() {
     const number = (count += 1);
     const [outside, inside, subnet] = [`out${number}`, `in${number}`, `198.18.${16 + number}`];
-    here(`ip link add ${outside} type veth peer name ${inside} netns ${this.pid}; ip addr add ${subnet}.1/24 dev ${outside}; ip link set ${outside} up`);
-    there(this.pid, `ip addr add ${subnet}.2/24 dev ${inside}; ip link set ${inside} up; ip route add default via ${subnet}.1 dev ${inside} metric ${number}`);
+    here(`ip link add ${outside} type veth peer name ${inside} netns ${this.#space.pid}; ip addr add ${subnet}.1/24 dev ${outside}; ip link set ${outside} up`);
+    this.#space.run(`ip addr add ${subnet}.2/24 dev ${inside}; ip link set ${inside} up; ip route add default via ${subnet}.1 dev ${inside} metric ${number}`);
     // (both of them carry what comes from their own address)
-    there(this.pid, `ip route add default via ${subnet}.1 dev ${inside} table ${number}; ip rule add from ${subnet}.2 table ${number}`);
+    this.#space.run(`ip route add default via ${subnet}.1 dev ${inside} table ${number}; ip rule add from ${subnet}.2 table ${number}`);
     this.#plugged.push(number);
   }
 
@@ -65,17 +53,14 @@ export class Room {
   }
 
   /** A program that runs another one in here. @param {string} program */
-  inside(program) {
-    const file = path.join(this.#dir, path.basename(program));
-    fs.writeFileSync(file, `#!/bin/sh\nexec nsenter -t ${this.pid} -n -- ${program} "$@"\n`, { mode: 0o755 });
-    return file;
-  }
+  inside(program) { return this.#space.inside(program); }
 
   /** A port on 127.0.0.1 of the servers' side leads to the same port on 127.0.0.1 in here. @param {number} port */
   async forward(port) {
     this.#forward = net.createServer((near) => {
       const through = `const far = require('net').connect(${port}, '127.0.0.1').on('error', () => process.exit(1)); process.stdin.pipe(far).pipe(process.stdout)`;
-      const child = spawn('nsenter', ['-t', String(this.pid), '-n', process.execPath, '-e', through], { stdio: ['pipe', 'pipe', 'ignore'] });
+      const [command, ...args] = this.#space.command;
+      const child = spawn(command, [...args, process.execPath, '-e', through], { stdio: ['pipe', 'pipe', 'ignore'] });
       near.pipe(child.stdin).on('error', () => {});
       child.stdout.pipe(near).on('error', () => {});
       near.on('close', () => child.kill());
@@ -87,14 +72,13 @@ export class Room {
 
   #clear() {
     this.#forward?.close();
-    if (this.#holder) signal(this.pid, 'SIGKILL');
-    fs.rmSync(this.#dir, { recursive: true, force: true });
     for (const number of this.#plugged) try { here(`ip link del out${number}`); } catch { /* gone with the namespace */ }
   }
 
   close() {
     this.#forget();
     this.#clear();
+    this.#space?.close();
   }
 }
 

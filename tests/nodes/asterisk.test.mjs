@@ -11,7 +11,7 @@ import { until } from '../common/cleanup.mjs';
 import { freePort } from '../common/ports.mjs';
 import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
 import { startSipp } from '../common/sipp.mjs';
-import { agent, closeBrowsers, hangUp, holdOnce, others, resume, startNodes } from './support.mjs';
+import { agent, closeBrowsers, hangUp, holdOnce, network, others, resume, startNodes } from './support.mjs';
 
 const count = Number(process.env.AGENTS ?? 500);
 const inCalls = Math.round(count * 0.4);
@@ -49,8 +49,9 @@ async function addAgents() {
 describe('three nodes in front of Asterisk', () => {
   before(async () => {
     const port = await freePort();
-    nodes = await startNodes(3, `sip:127.0.0.1:${port}`, { mode: 'upstream', users: [], shm: 512, more: { resume_grace: grace } });
-    asterisk = await startAsterisk({ kamailio: nodes[2].node, port, rtpPorts: inCalls * 4 + 100 });
+    const machine = await network.machine();
+    nodes = await startNodes(3, `sip:${machine?.address ?? network.address}:${port}`, { mode: 'upstream', users: [], shm: 512, more: { resume_grace: grace } });
+    asterisk = await startAsterisk({ machine, kamailio: nodes[2].node, port, rtpPorts: inCalls * 4 + 100 });
     await addAgents();
   });
   after(async () => {
@@ -75,7 +76,7 @@ describe('three nodes in front of Asterisk', () => {
     const file = path.join(asterisk.workdir, 'called.csv');
     fs.writeFileSync(file, `SEQUENTIAL\n${into.map((dn) => `${dn};`).join('\n')}\n`);
     sipp = await startSipp({
-      scenario: 'uac-plain', remote: `127.0.0.1:${asterisk.port}`, calls: into.length, concurrent: into.length, rate: 10, timeout: 400, trace: false, more: ['-inf', file],
+      scenario: 'uac-plain', machine: await network.machine(), remote: asterisk.uri.slice(4), calls: into.length, concurrent: into.length, rate: 10, timeout: 400, trace: false, more: ['-inf', file],
     });
     await each(into, async (dn) => {
       const { callId } = await had.get(dn).waitFor('incomingCall', undefined, 60_000);
@@ -93,7 +94,7 @@ describe('three nodes in front of Asterisk', () => {
     }
 
     const killed = performance.now();
-    await a.kill9();
+    await a.lose();
     const back = new Map();
     const took = [];
     const returning = users.filter((dn) => !stayAway.has(dn));

@@ -13,7 +13,7 @@ import { ask } from '../common/http.mjs';
 import { fakeAnswer, fakeOffer } from '../common/sdp.mjs';
 import { farSdp, openPeer } from '../sip/peer.mjs';
 import { Secrets } from '../sip/support.mjs';
-import { agent, agentAt, browser, closeBrowsers, others, resume, secret, startNodes } from './support.mjs';
+import { agent, agentAt, browser, closeBrowsers, network, others, resume, secret, startNodes } from './support.mjs';
 
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-nodes-'));
 onExit(() => fs.rmSync(dir, { recursive: true, force: true }));
@@ -43,6 +43,9 @@ fs.writeFileSync(cfg, fs.readFileSync(new URL('../../kamailio.cfg.example', impo
 let nodes = [];
 let peer;
 
+/** Where its API is. */
+const http = (node) => `${node.address}:${node.wsPort}`;
+
 /** Waits until that node has a replica of so many agents of others. */
 const replicas = (node, wanted, calls = 0) => until(
   async () => {
@@ -65,9 +68,9 @@ async function answered(client) {
 
 describe('two nodes', () => {
   before(async () => {
-    peer = await openPeer(0);
+    peer = await openPeer(0, { address: network.address });
     nodes = await startNodes(2, peer.uri, { cfg, more: { jwt_keys: keyFile, records_url: `sqlite://${database}` } });
-    peer.server = nodes[0].nodePort;
+    peer.server = nodes[0].node;
   });
   after(async () => {
     await peer?.close();
@@ -78,11 +81,11 @@ describe('two nodes', () => {
     // (each node's word that it lives is a transaction, so those never end)
     for (const node of nodes) assert.deepEqual(await node.rpcRows('rtc_json.calls'), [], 'no call is left over');
     peer.forget();
-    peer.server = nodes[0].nodePort;
+    peer.server = nodes[0].node;
   });
 
   test('the API of each node shows the agents of all', async () => {
-    const get = async (node, target) => (await ask(node.wsPort, 'GET', target, { token })).json;
+    const get = async (node, target) => (await ask(http(node), 'GET', target, { token })).json;
     const first = await browser(nodes[0]);
     await first.register('5004');
     const second = await browser(nodes[1]);
@@ -93,7 +96,7 @@ describe('two nodes', () => {
       assert.deepEqual(agents.map(({ dn, status }) => [dn, status]), [['5004', 'available'], ['5005', 'available']]);
     }
     // what a node knows of its agent by itself (the directory, that he is away) is not in the way of what it tells of him
-    assert.equal((await ask(nodes[0].wsPort, 'PATCH', '/api/dn/5004', { token, body: { status: 'away', skills: ['polish'] } })).status, 200);
+    assert.equal((await ask(http(nodes[0]), 'PATCH', '/api/dn/5004', { token, body: { status: 'away', skills: ['polish'] } })).status, 200);
     const { callId } = await answered(first);
     for (const node of nodes) await until(async () => (await get(node, '/api/dn/5004')).status === 'busy', { ms: 15_000, what: 'he is busy' });
     // the other node shows it, and ends it when told to
@@ -101,14 +104,14 @@ describe('two nodes', () => {
     const { calls } = await get(nodes[1], '/api/calls');
     assert.deepEqual(calls.map((row) => [row.callId, row.dn, row.to]), [[callId, '5004', '1003']]);
     assert.ok(calls[0].duration < 600, 'by its own clock');
-    assert.equal((await ask(nodes[1].wsPort, 'DELETE', `/api/calls/${callId}`, { token })).status, 204);
+    assert.equal((await ask(http(nodes[1]), 'DELETE', `/api/calls/${callId}`, { token })).status, 204);
     peer.reply(await peer.request('BYE'), 200);
     await first.waitFor('callEnded', (p) => p.callId === callId);
     for (const node of nodes) await until(async () => (await get(node, '/api/calls')).calls.length === 0, { ms: 15_000, what: 'no call is shown' });
     await until(async () => (await get(nodes[1], '/api/dn/5004')).status !== 'busy', { ms: 15_000, what: 'he is not busy any more' });
     const { status, skills } = await get(nodes[0], '/api/dn/5004');
     assert.deepEqual([status, skills], ['away', ['polish']]);
-    await ask(nodes[0].wsPort, 'PATCH', '/api/dn/5004', { token, body: { status: 'available' } });
+    await ask(http(nodes[0]), 'PATCH', '/api/dn/5004', { token, body: { status: 'available' } });
     await first.expect('unregister', {}, 'unregistered');
     await second.expect('unregister', {}, 'unregistered');
     for (const node of nodes) await until(async () => (await get(node, '/api/genesys/status')).registeredAgents === 0, { ms: 15_000, what: 'nobody is left' });
@@ -128,7 +131,7 @@ describe('two nodes', () => {
     assert.equal(refresh.callId, invite.callId);
     assert.equal(refresh.contact, `sip:5001@${b.node}`);
     assert.ok(refresh.cseq > invite.cseq + 100, String(refresh.cseq));
-    peer.server = b.nodePort;
+    peer.server = b.node;
     peer.reply(refresh, 200);
     const again = await moving;
     assert.deepEqual(again.registered.calls.map((c) => [c.callId, c.state]), [[callId, 'established']]);
@@ -156,7 +159,7 @@ describe('two nodes', () => {
   test('a script learns where an agent is', async () => {
     const [a, b] = nodes;
     const where = async (node, dn) => {
-      peer.server = node.nodePort;
+      peer.server = node.node;
       return (await peer.leg('locate').request('OPTIONS', { headers: [`X-Locate: ${dn}`] })).start.replace('SIP/2.0 200 ', '').trim();
     };
     const client = await agent(a, '5006');
@@ -173,7 +176,7 @@ describe('two nodes', () => {
     const [a, b] = nodes;
     const client = await agent(nodes[0], '5002');
     await replicas(b, 1);
-    peer.server = b.nodePort;
+    peer.server = b.node;
     const leg = peer.leg('5002');
     leg.invite();
     const { callId } = await client.waitFor('incomingCall');
@@ -181,7 +184,7 @@ describe('two nodes', () => {
     const ok = await leg.answer();
     assert.equal(ok.status, 200);
     assert.equal(ok.contact, `sip:5002@${a.node}`);
-    peer.server = a.nodePort;
+    peer.server = a.node;
     leg.ack(ok);
     assert.equal((await leg.bye()).status, 200);
     await client.waitFor('callEnded');
@@ -210,20 +213,20 @@ describe('two nodes', () => {
 
   test('a node that is killed under a call: its browser goes on at the other, and the first one, back again, leaves it alone', async () => {
     const [a, b] = nodes;
-    peer.server = a.nodePort;
+    peer.server = a.node;
     const client = await agent(nodes[0], '5004');
     const { callId, invite } = await answered(client);
     await replicas(b, 1, 1);
-    await a.kill9();
+    await a.lose();
     const began = Date.now();
     const moving = resume(nodes[1], '5004', client.registered.session);
     const refresh = await peer.request('UPDATE');
-    peer.server = b.nodePort;
+    peer.server = b.node;
     peer.reply(refresh, 200);
     const again = await moving;
     assert.ok(Date.now() - began < 10_000);
     // its arena is still there, with the agent in it
-    await a.start();
+    await a.back();
     await until(async () => (await agentAt(a, '5004')) === undefined, { ms: 20_000, what: 'the first node lets go' });
     assert.ok(await agentAt(b, '5004'));
     assert.equal(peer.received((m) => m.method === 'BYE').length, 0);

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { sleep, until } from '../common/cleanup.mjs';
 import { fakeAnswer } from '../common/sdp.mjs';
-import { agent, agentAt, allKnown, call, closeBrowsers, cut, cutOneWay, hangUp, holdOnce, openFarSide, others, resume, startNodes, uncut } from './support.mjs';
+import { agent, agentAt, allKnown, call, closeBrowsers, hangUp, holdOnce, network, openFarSide, others, placeOf, resume, startNodes, uncut } from './support.mjs';
 
 const users = Array.from({ length: 40 }, (_, i) => String(5001 + i));
 /** Seconds that a browser may be away; all cuts are longer. */
@@ -51,14 +51,14 @@ async function endedOnce(count) {
 async function ringsOnce(client, dn, at) {
   const { peer } = far;
   const before = client.received.filter((m) => m.type === 'incomingCall').length;
-  peer.server = at.nodePort;
+  peer.server = at.node;
   const leg = peer.leg(dn);
   leg.invite();
   const { callId } = await client.waitFor('incomingCall', undefined, 20_000);
   client.send('answer', { callId, sdp: fakeAnswer() });
   const ok = await leg.answer(20_000);
   assert.equal(ok.status, 200);
-  peer.server = Number(/:(\d+)$/.exec(ok.contact)[1]);
+  peer.server = placeOf(ok.contact);
   leg.ack(ok);
   await until(async () => client.received.some((m) => m.type === 'callAccepted' || m.type === 'ack'), { what: 'the answer is confirmed' });
   assert.equal((await leg.bye(20_000)).status, 200);
@@ -88,7 +88,7 @@ describe('a network that is cut', { skip: uncut }, () => {
     const calls = await Promise.all([stays, moves, atB, atC].map((client) => call(client)));
     await known([a], 2, 2);
     await known([b, c], 4, 3);
-    cut('-A', [a], [b, c]);
+    network.cut([a], [b, c]);
     let moved;
     try {
       await hears([a], 0);
@@ -101,7 +101,7 @@ describe('a network that is cut', { skip: uncut }, () => {
       assert.equal(await agentAt(a, '5002'), undefined);
       assert.equal(far.up(), 4);
       await Promise.all([[stays, 0], [moved, 1], [atB, 2], [atC, 3]].map(([client, i]) => holdOnce(client, calls[i])));
-    } finally { cut('-D', [a], [b, c]); }
+    } finally { network.heal([a], [b, c]); }
     await allKnown(nodes);
     await onlyAt(c, '5002');
     await onlyAt(a, '5001');
@@ -121,7 +121,7 @@ describe('a network that is cut', { skip: uncut }, () => {
     const client = await agent(b, '5001');
     const callId = await call(client);
     await known([a, c], 1, 1);
-    cut('-A', [b], [a, c]);
+    network.cut([b], [a, c]);
     let back;
     try {
       await hears([b], 0);
@@ -134,7 +134,7 @@ describe('a network that is cut', { skip: uncut }, () => {
       // longer than the other half waits for the browser
       await sleep(cutFor);
       assert.equal(far.up(), 1);
-    } finally { cut('-D', [b], [a, c]); }
+    } finally { network.heal([b], [a, c]); }
     await allKnown(nodes);
     await onlyAt(b, '5001');
     assert.equal(back.closed, undefined, 'the browser was not sent away');
@@ -153,11 +153,11 @@ describe('a network that is cut', { skip: uncut }, () => {
     // one after the other: the far side has them in this order
     const calls = [await call(had[0]), await call(had[1])];
     await known([b, c], 2, 2);
-    cut('-A', [b], [c]);
+    network.cut([b], [c]);
     const last = [];
     try {
       await hears([b, c], 1);
-      await a.kill9();
+      await a.lose();
       for (const [i, [first, second]] of [[b, c], [c, b]].entries()) {
         const dn = users[i];
         const there = await resume(first, dn, had[i].registered.session);
@@ -168,8 +168,8 @@ describe('a network that is cut', { skip: uncut }, () => {
       await until(() => [c, b].every((node, i) => [...far.dialogs.values()][i].contact === `sip:${users[i]}@${node.node}`), { ms: 20_000, what: 'the far sides are told' });
       await sleep(cutFor);
       assert.equal(far.up(), 2);
-    } finally { cut('-D', [b], [c]); }
-    await a.start();
+    } finally { network.heal([b], [c]); }
+    await a.back();
     await allKnown(nodes);
     await onlyAt(c, '5001');
     await onlyAt(b, '5002');
@@ -185,13 +185,13 @@ describe('a network that is cut', { skip: uncut }, () => {
     const clients = await Promise.all([agent(a, '5001'), agent(b, '5002'), agent(c, '5003')]);
     const calls = await Promise.all(clients.map((client) => call(client)));
     await known(nodes, 2, 2);
-    cutOneWay('-A', [a], [b, c]);
+    network.cutOneWay([a], [b, c]);
     try {
       await hears([b, c], 1);
       await sleep(cutFor);
       assert.equal(far.up(), 3);
       await Promise.all(clients.map((client, i) => holdOnce(client, calls[i])));
-    } finally { cutOneWay('-D', [a], [b, c]); }
+    } finally { network.healOneWay([a], [b, c]); }
     await allKnown(nodes);
     await known(nodes, 2, 2);
     await Promise.all(clients.map((client, i) => hangUp(client, calls[i])));
@@ -206,11 +206,11 @@ describe('a network that is cut', { skip: uncut }, () => {
     const had = await Promise.all(dns.map((dn) => agent(a, dn)));
     const calls = await Promise.all(had.map((client) => call(client)));
     await known([b, c], 8, 8);
-    await a.kill9();
+    await a.lose();
     const back = await Promise.all(dns.slice(0, 7).map((dn, i) => resume([b, c][i % 2], dn, had[i].registered.session)));
     await until(() => far.up() === 7, { ms: (grace + 5) * 1000 + 30_000, what: 'the call of the browser that stays away is ended' });
     await known([b], 3, 3);
-    await a.start();
+    await a.back();
     await allKnown(nodes);
     await until(async () => (await a.rpcRows('rtc_json.agents')).length === 0, { ms: 30_000, what: 'the node lets go of all' });
     await Promise.all(back.map((client, i) => holdOnce(client, calls[i])));
@@ -228,12 +228,12 @@ describe('a network that is cut', { skip: uncut }, () => {
     const had = await Promise.all(dns.map((dn) => agent(a, dn)));
     const calls = await Promise.all(had.map((client) => call(client)));
     await known([b, c], 4, 4);
-    await a.kill9();
+    await a.lose();
     const back = await resume(b, dns[0], had[0].registered.session);
     await hears([b, c], 1);
     await sleep((grace + 10) * 1000);
     assert.equal(far.up(), 4);
-    await a.start();
+    await a.back();
     await until(() => far.up() === 1, { ms: (grace + 30) * 1000, what: 'the node ends what nobody came for' });
     await allKnown(nodes);
     await endedOnce(3);

@@ -1,12 +1,18 @@
 /** Several real Kamailios that know each other by dmq. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { until } from '../common/cleanup.mjs';
 import { connect } from '../common/client.mjs';
 import { startKamailio } from '../common/kamailio.mjs';
 import { freePorts } from '../common/ports.mjs';
 import { fakeOffer } from '../common/sdp.mjs';
 import { farSdp, openPeer } from '../sip/peer.mjs';
+import { openNetwork } from './network.mjs';
+
+/** The network of this test file. */
+export const network = await openNetwork();
+
+/** RTC_JSON_NODES_TCP=1: what nodes say to each other goes by TCP. */
+const transport = process.env.RTC_JSON_NODES_TCP ? ';transport=tcp' : '';
 
 /** What the nodes of the tests share. */
 export const secret = 'nodes-of-the-tests-share-this';
@@ -53,30 +59,46 @@ export async function allKnown(nodes) {
 
 /**
  * Starts so many nodes, each with the next one as the other node of its config, and waits until all know all.
- * Each has `node` (its name) and `nodePort`.
+ * Each has `node`, its name and SIP address; can be gone at once with its network (`lose`), and be there again (`back`).
  * @param {number} count
  * @param {string} nextHop
  * @param {import('../common/kamailio.mjs').Options & { more?: Record<string, string | number> }} [options] more: further parameters of the module
  */
-export async function startNodes(count, nextHop, { more = {}, ...options } = {}) {
+export async function startNodes(count, nextHop, { more = {}, defines = {}, ...options } = {}) {
   const first = await freePorts(count);
   const nodes = [];
   try {
-    for (let i = 0; i < count; i += 1) {
-      const port = first + i;
+    const machines = [];
+    for (let i = 0; i < count; i += 1) machines.push(await network.machine(machines.slice()));
+    const names = machines.map((machine, i) => `${machine?.address ?? network.address}:${first + i}`);
+    for (const [i, machine] of machines.entries()) {
       const node = await startKamailio({
         params: { resume_grace: 20, node_secret: secret, ...more },
         nextHop,
         defines: {
           WITH_NODES: true,
-          NODE_URI: `"sip:127.0.0.1:${port}"`,
-          OTHER_NODE: `"sip:127.0.0.1:${first + ((i + 1) % count)}"`,
+          NODE_URI: `"sip:${names[i]}${transport}"`,
+          OTHER_NODE: `"sip:${names[(i + 1) % count]}${transport}"`,
           NODE_SECRET: `"${secret}"`,
-          SIP_PORT: port,
+          SIP_PORT: first + i,
+          ...defines,
         },
+        machine,
         ...options,
+        cfgExtra: `${options.cfgExtra ?? ''}\n${transport && `listen=tcp:${names[i]}`}`,
       });
-      nodes.push(Object.assign(node, { node: `127.0.0.1:${port}`, nodePort: port }));
+      nodes.push(Object.assign(node, {
+        node: names[i],
+        machine,
+        async lose() {
+          machine?.pullOut();
+          await node.kill9();
+        },
+        async back() {
+          machine?.plugIn();
+          await node.start();
+        },
+      }));
     }
     await allKnown(nodes);
   } catch (error) {
@@ -109,27 +131,18 @@ export async function hangUp(client, callId) {
 /** Why a network cannot be cut here. */
 export const uncut = process.env.RTC_JSON_NAMESPACE ? false : 'needs a network namespace of its own';
 
-/** Nothing passes from one of these nodes to one of those any more (`-A`), or all does again (`-D`). */
-export function cutOneWay(how, from, to) {
-  for (const one of from) {
-    for (const other of to) {
-      execFileSync('iptables', ['-w', how, 'INPUT', '-p', 'udp', '--sport', one.nodePort, '--dport', other.nodePort, '-j', 'DROP'].map(String));
-    }
-  }
-}
+/** `host:port` of whoever has sent this request. */
+export const sentBy = (request) => /^SIP\/2\.0\/UDP ([^;\s]+)/.exec(request.header('Via'))[1];
 
-/** The same in both directions. */
-export function cut(how, these, those) {
-  cutOneWay(how, these, those);
-  cutOneWay(how, those, these);
-}
+/** `host:port` of a SIP URI. */
+export const placeOf = (uri) => /([^@:]+:\d+)$/.exec(uri)[1];
 
 /**
  * A far side that answers every call, and keeps to RFC 3261, 12.2.2: a request with a lower number than the last is refused with 500, one
  * in a dialog that is over with 481. It talks to whichever node has spoken last.
  */
 export async function openFarSide() {
-  const peer = await openPeer(0);
+  const peer = await openPeer(0, { address: network.address });
   const far = {
     peer,
     uri: peer.uri,
@@ -144,11 +157,11 @@ export async function openFarSide() {
   const answers = new Map();
   peer.onRequest((request, repeat) => {
     if (request.method === 'ACK') return;
-    const viaPort = Number(/:(\d+)/.exec(request.header('Via').replace(/^SIP\/2.0\/UDP/, ''))[1]);
+    const via = sentBy(request);
     const say = (status, options) => {
       answers.set(request.identity, [status, options]);
       const { server } = peer;
-      peer.server = viaPort;
+      peer.server = via;
       peer.reply(request, status, options);
       peer.server = server;
     };

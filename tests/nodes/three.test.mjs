@@ -1,11 +1,10 @@
 /** Three real Kamailios that know each other by dmq: a network in two halves, and a node killed under many calls. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { sleep, until } from '../common/cleanup.mjs';
 import { fakeOffer } from '../common/sdp.mjs';
 import { farSdp, openPeer } from '../sip/peer.mjs';
-import { agent, agentAt, allKnown, closeBrowsers, others, resume, startNodes } from './support.mjs';
+import { agent, agentAt, allKnown, closeBrowsers, network, others, resume, sentBy, startNodes, uncut } from './support.mjs';
 
 const users = Array.from({ length: 100 }, (_, i) => String(5001 + i));
 /** Those of them that the drain moves about: what a node that was down has missed of them must not keep them unknown later. */
@@ -32,20 +31,11 @@ async function holdAndEnd(client, callId) {
 /** The far side says yes to everything, to whichever node asks. */
 function sayYes(request) {
   if (request.method === 'ACK') return;
-  peer.server = Number(/:(\d+)/.exec(request.header('Via').replace(/^SIP\/2.0\/UDP/, ''))[1]);
+  peer.server = sentBy(request);
   if (request.method !== 'INVITE') peer.reply(request, 200);
   else {
     const sdp = request.toTag ? { version: 2, direction: 'recvonly' } : {};
     peer.reply(request, 200, { body: farSdp({ setup: 'active', ...sdp }), headers: ['Allow: INVITE, ACK, BYE, UPDATE'] });
-  }
-}
-
-/** Nothing passes between that node and the others (`-A`), or all does again (`-D`). */
-function cut(how, node) {
-  for (const other of nodes.filter((n) => n !== node)) {
-    for (const [from, to] of [[node, other], [other, node]]) {
-      execFileSync('iptables', ['-w', how, 'INPUT', '-p', 'udp', '--sport', from.nodePort, '--dport', to.nodePort, '-j', 'DROP'].map(String));
-    }
   }
 }
 
@@ -60,12 +50,9 @@ async function endedOnce(count) {
   assert.equal(new Set(ended).size, count, 'each call is ended once');
 }
 
-/** Why a network cannot be cut here. */
-const uncut = process.env.RTC_JSON_NAMESPACE ? false : 'needs a network namespace of its own';
-
 describe('three nodes', () => {
   before(async () => {
-    peer = await openPeer(0);
+    peer = await openPeer(0, { address: network.address });
     peer.onRequest(sayYes);
     nodes = await startNodes(3, peer.uri, { users });
   });
@@ -85,7 +72,7 @@ describe('three nodes', () => {
     for (const node of [b, c]) {
       await until(async () => (await others(node)).some((row) => row.knownCalls === 1), { ms: 15_000, what: 'the call is known' });
     }
-    cut('-A', a);
+    network.cut([a], [b, c]);
     let moved;
     try {
       for (const node of nodes) {
@@ -96,7 +83,7 @@ describe('three nodes', () => {
       assert.deepEqual(moved.registered.calls.map((row) => [row.callId, row.state]), [[callId, 'established']]);
       assert.ok(await agentAt(a, '5001'), 'the other half cannot know yet');
     } finally {
-      cut('-D', a);
+      network.heal([a], [b, c]);
     }
     await allKnown(nodes);
     await until(async () => (await agentAt(a, '5001')) === undefined, { ms: 20_000, what: 'the first node lets go' });
@@ -111,7 +98,7 @@ describe('three nodes', () => {
     assert.equal(byes().length, 0, 'nobody ended the call');
 
     // a call that comes to the half that had the agent before: one leg rings, at the one browser
-    peer.server = a.nodePort;
+    peer.server = a.node;
     const leg = peer.leg('5001');
     leg.invite();
     const incoming = await moved.waitFor('incomingCall');
@@ -151,11 +138,11 @@ describe('three nodes', () => {
       await until(async () => (await node.rpcRows('rtc_json.agents')).length === 0, { ms: 15_000, what: 'the node is empty' });
       const newcomer = await agent(nodes[next], moving[9 + index]);
       const during = await call(newcomer);
-      await node.kill9();
+      await node.lose();
       await holdAndEnd(newcomer, during);
       made += 1;
       await newcomer.request('unregister');
-      await node.start();
+      await node.back();
       await allKnown(nodes);
     }
     await Promise.all(live.map((one) => holdAndEnd(one.client, one.callId)));
@@ -166,12 +153,12 @@ describe('three nodes', () => {
 
   test('an agent that came and went while a node was down, and then is at that node, is known to the others', async () => {
     const [a, b, c] = nodes;
-    await a.kill9();
+    await a.lose();
     const first = await agent(b, '5050');
     await until(async () => (await others(c)).some((row) => row.node === b.node && row.records === 1), { ms: 15_000, what: 'he is known' });
     const moved = await resume(c, '5050', first.registered.session);
     await moved.expect('unregister', {}, 'unregistered');
-    await a.start();
+    await a.back();
     await allKnown(nodes);
     const last = await agent(a, '5050');
     for (const node of [b, c]) {
@@ -191,7 +178,7 @@ describe('three nodes', () => {
       );
     }
     const began = performance.now();
-    await a.kill9();
+    await a.lose();
     const took = [];
     const back = await Promise.all(users.map(async (dn, i) => {
       const client = await resume(rest[i % 2], dn, had[i].registered.session);

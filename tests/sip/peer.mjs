@@ -81,10 +81,13 @@ export class Peer {
 
   constructor(socket, server) {
     this.#socket = socket;
-    /** Where requests go: port on 127.0.0.1 */
+    /** Where requests go: port on 127.0.0.1, or `host:port`. @type {number | string} */
     this.server = server;
-    this.port = socket.address().port;
-    this.uri = `sip:127.0.0.1:${this.port}`;
+    const { address, port } = socket.address();
+    this.port = port;
+    /** `host:port` of its own */
+    this.place = `${address}:${port}`;
+    this.uri = `sip:${this.place}`;
     socket.on('message', (data) => {
       if (data.length < 8) return; // a keep-alive
       const message = new SipMessage(data.toString('latin1'));
@@ -103,11 +106,17 @@ export class Peer {
   send(text) {
     if (this.closed) return;
     this.log.push({ dir: 'out', at: performance.now(), message: new SipMessage(text), repeat: false });
-    this.#socket.send(text, this.server, '127.0.0.1');
+    this.sendRaw(text);
   }
 
-  /** Sends bytes as they are, be they SIP or not. @param {Buffer} data */
-  sendRaw(data) { this.#socket.send(data, this.server, '127.0.0.1'); }
+  /** `host:port` to which requests go. */
+  get to() { return typeof this.server === 'string' ? this.server : `127.0.0.1:${this.server}`; }
+
+  /** Sends bytes as they are, be they SIP or not. @param {Buffer | string} data */
+  sendRaw(data) {
+    const [host, port] = this.to.split(':');
+    this.#socket.send(data, Number(port), host);
+  }
 
   /** What came in, without retransmissions. @param {(m: SipMessage) => boolean} [accept] @returns {SipMessage[]} */
   received(accept = () => true) {
@@ -157,7 +166,7 @@ export class Peer {
       `To: ${to}${request.toTag || status === 100 ? '' : `;tag=${tag}`}`,
       `Call-ID: ${request.callId}`,
       `CSeq: ${request.header('CSeq')}`,
-      `Contact: <sip:far@127.0.0.1:${this.port}>`,
+      `Contact: <sip:far@${this.place}>`,
       ...headers,
       ...(body ? ['Content-Type: application/sdp'] : []),
       `Content-Length: ${body.length}`, '', body,
@@ -168,8 +177,8 @@ export class Peer {
   leg(user, options = {}) {
     return new Leg(this, {
       callId: fresh('call'), localTag: fresh('t'), remoteTag: '', cseq: 0,
-      local: `"Far Side" <sip:far@127.0.0.1:${this.port}>`, remote: `<sip:${user}@127.0.0.1:${this.server}>`,
-      target: `sip:${user}@127.0.0.1:${this.server}`, ...options,
+      local: `"Far Side" <sip:far@${this.place}>`, remote: `<sip:${user}@${this.to}>`,
+      target: `sip:${user}@${this.to}`, ...options,
     });
   }
 
@@ -214,13 +223,13 @@ export class Leg {
     const tag = (value) => (value ? `;tag=${value}` : '');
     this.peer.send([
       `${method} ${uri} SIP/2.0`,
-      `Via: SIP/2.0/UDP 127.0.0.1:${this.peer.port};branch=${branch}`,
+      `Via: SIP/2.0/UDP ${this.peer.place};branch=${branch}`,
       `Max-Forwards: ${hops}`,
       `From: ${this.local}${tag(this.localTag)}`,
       `To: ${this.remote}${tag(this.remoteTag)}`,
       `Call-ID: ${this.callId}`,
       `CSeq: ${cseq} ${method}`,
-      `Contact: <sip:far@127.0.0.1:${this.peer.port}>`,
+      `Contact: <sip:far@${this.peer.place}>`,
       ...headers,
       ...(body ? [`Content-Type: ${type}`] : []),
       `Content-Length: ${body.length}`, '', body,
@@ -291,15 +300,15 @@ export class Leg {
 
 /**
  * Opens an endpoint on a free UDP port (or that one).
- * @param {number} server port of the other side on 127.0.0.1
- * @param {{ port?: number }} [options]
+ * @param {number | string} server port of the other side on 127.0.0.1, or its `host:port`
+ * @param {{ port?: number, address?: string }} [options]
  * @returns {Promise<Peer>}
  */
-export function openPeer(server, { port = 0 } = {}) {
+export function openPeer(server, { port = 0, address = '127.0.0.1' } = {}) {
   const socket = dgram.createSocket('udp4');
   return new Promise((done, fail) => {
     socket.once('error', fail);
-    socket.bind(port, '127.0.0.1', () => done(new Peer(socket, server)));
+    socket.bind(port, address, () => done(new Peer(socket, server)));
   });
 }
 
