@@ -87,6 +87,9 @@ typedef struct rtc_json_host {
 	int32_t (*cancel)(rtc_json_str_t call_id, uint32_t cseq);
 	/* Answers a request that tm holds. Negative: the transaction is gone. */
 	int32_t (*reply)(const rtc_json_reply_t *rep);
+	/* An INVITE that tm holds goes on to another node, by its SIP URI, which answers it in our place. Negative: the transaction is gone,
+	 * or nothing could be sent. */
+	int32_t (*pass_on)(uint32_t index, uint32_t label, rtc_json_str_t uri);
 	/* Asks the user table for the HA1 of a user (MD5, 32 hex digits). Writes it into `out` (at least 65 bytes, NUL-ended). */
 	rtc_json_ha1_result_t (*ha1)(rtc_json_str_t user, rtc_json_str_t realm, char *out, size_t out_len);
 	/* Writes an agent's skills, with commas between, into the directory's table. 0: written, or there is no table. */

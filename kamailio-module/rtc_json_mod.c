@@ -270,6 +270,7 @@ static const rtc_json_host_t host = {
 		.request = rtcj_request,
 		.cancel = rtcj_cancel,
 		.reply = rtcj_reply,
+		.pass_on = rtcj_pass_on,
 		.ha1 = rtcj_ha1,
 		.directory_write = rtcj_directory_write,
 		.record_write = rtcj_record_write,

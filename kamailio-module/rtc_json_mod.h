@@ -68,6 +68,7 @@ void rtcj_tm_destroy(void);
 int rtcj_sip_handle(sip_msg_t *msg);
 int32_t rtcj_request(const rtc_json_request_t *req);
 int32_t rtcj_cancel(rtc_json_str_t call_id, uint32_t cseq);
+int32_t rtcj_pass_on(uint32_t index, uint32_t label, rtc_json_str_t uri);
 int32_t rtcj_reply(const rtc_json_reply_t *rep);
 
 /* rtc_json_http.c */

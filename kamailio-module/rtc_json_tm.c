@@ -243,6 +243,46 @@ int32_t rtcj_reply(const rtc_json_reply_t *rep)
 	return ret < 0 ? -1 : 0;
 }
 
+/* ---- an INVITE that goes on to another node ---- */
+
+/* From now on tm waits for what comes from elsewhere: our own branch, which never sent anything, is over. */
+static void give_up_blind_branch(struct cell *t)
+{
+	int branch = t->async_backup.blind_uac;
+
+	if(branch >= 0 && branch < t->nr_of_outgoings && t->uac[branch].request.buffer == NULL)
+		t->uac[branch].last_received = 480;
+}
+
+int32_t rtcj_pass_on(uint32_t index, uint32_t label, rtc_json_str_t uri)
+{
+	static str any = {NULL, 0};
+	str node = rtcj_to_str(uri), ruri;
+	current_t current = current_save();
+	struct cell *t = NULL;
+	int ret = -1;
+
+	if(tmb.t_lookup_ident(&t, index, label) < 0 || t == NULL) {
+		current_restore(current);
+		return -1;
+	}
+	if(t->uas.request != NULL && t->uas.status < 200) {
+		ruri = *GET_RURI(t->uas.request);
+		clear_branches();
+		if(append_branch(NULL, &ruri, &node, NULL, Q_UNSPECIFIED, 0, NULL, NULL, 0, NULL, NULL) > 0) {
+			give_up_blind_branch(t);
+			/* a reply of ours may hang on the shared copy of the request just now (rtcj_reply) */
+			lock_set_get(reply_locks, index % REPLY_LOCKS);
+			ret = tmb.t_append_branches(&any);
+			lock_set_release(reply_locks, index % REPLY_LOCKS);
+		}
+		clear_branches();
+	}
+	tmb.unref_cell(t);
+	current_restore(current);
+	return ret > 0 ? 0 : -1;
+}
+
 /* ---- requests that come in ---- */
 
 /* The server's part of a request that tm could not hold. */
@@ -267,6 +307,8 @@ static void handle_ack(sip_msg_t *msg, rtc_json_sip_request_t *req)
 	rtc_json_sip_request(req);
 }
 
+static int relay_to_node(sip_msg_t *msg);
+
 /* A request whose transaction `t` was just made. */
 static void handle_request(sip_msg_t *msg, rtc_json_sip_request_t *req, struct cell *t)
 {
@@ -289,7 +331,11 @@ static void handle_request(sip_msg_t *msg, rtc_json_sip_request_t *req, struct c
 	req->index = index;
 	req->label = label;
 	if(rtc_json_sip_request(req) != 1) {
-		tmb.t_reply(msg, 404, "Not Found");
+		/* in this very moment its agent went, maybe to another node */
+		if(msg->REQ_METHOD == METHOD_INVITE)
+			give_up_blind_branch(t);
+		if(relay_to_node(msg) != 1)
+			tmb.t_reply(msg, 404, "Not Found");
 	} else if(msg->REQ_METHOD != METHOD_INVITE && t->uas.status < 200) {
 		LM_BUG("no final reply to %.*s\n", msg->first_line.u.request.method.len, msg->first_line.u.request.method.s);
 		tmb.t_reply(msg, 500, "Server Internal Error");

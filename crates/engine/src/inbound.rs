@@ -10,6 +10,7 @@ use crate::io::{Counter, Output};
 use crate::model::{Call, Direction, InDialog, Leg, Owed, ServerTx, State};
 use crate::outbound::sdp_body;
 use crate::step::Step;
+use crate::takeover::BYE_ELSEWHERE;
 use crate::timer::{has_option, Verdict};
 
 /// What this user agent takes (RFC 3261, section 20.5).
@@ -362,8 +363,9 @@ impl Step<'_> {
         }
     }
 
-    /// Transactions of before the restart are gone: a call that was not answered yet cannot go on, one that was can.
-    pub fn calls_after_restart(&mut self) {
+    /// Transactions of before the restart are gone: a call that was not answered yet cannot go on, one that was can. `elsewhere`: they are
+    /// those of another node, which may live.
+    pub fn calls_after_restart(&mut self, elsewhere: bool) {
         let keys: Vec<String> = self.agent.calls.iter().map(|c| c.leg.key.clone()).collect();
         for key in keys {
             // the end of one may be that of another
@@ -392,11 +394,17 @@ impl Step<'_> {
                     c.deadline = 0;
                 }
                 State::Terminating => {
-                    let leg = &mut self.agent.calls[call].leg;
-                    leg.ack_by = 0;
+                    let c = &mut self.agent.calls[call];
+                    c.leg.ack_by = 0;
+                    let sent = c.leg.bye == Owed::Sent;
                     // whether one has left nobody knows
-                    leg.bye = Owed::Waiting;
-                    self.send_bye(call);
+                    c.leg.bye = Owed::Waiting;
+                    if elsewhere && sent {
+                        // a node that lives repeats it, and tells when it is answered
+                        c.deadline = self.now + BYE_ELSEWHERE;
+                    } else {
+                        self.send_bye(call);
+                    }
                 }
                 State::Established => self.forget_transactions(call),
             }

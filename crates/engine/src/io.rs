@@ -106,6 +106,8 @@ pub enum Input<'a> {
     },
     /// Another node has taken the agent over. The record goes away with this step.
     Yielded {
+        /// `host:port` of the new owner's Contact; empty where the agent lives nowhere any more.
+        to: String,
         /// SIP Call-IDs that the new owner has, or has ended.
         theirs: HashSet<String>,
     },
@@ -113,6 +115,11 @@ pub enum Input<'a> {
     Orphaned {
         /// `host:port` of the last owner's Contact.
         former: String,
+    },
+    /// The far side has answered the BYE that a former owner had sent.
+    Ended {
+        /// Key of the call's leg.
+        call: String,
     },
     /// The browser is here, while others may have taken the agent for theirs: far sides are told that this node is the one.
     Claimed,
@@ -143,6 +150,13 @@ pub enum Output {
     },
     /// Send a request in a client transaction.
     Request(Box<SipRequest>),
+    /// An INVITE that tm holds goes on to the node that has the agent now, which answers it in our place.
+    PassOn {
+        /// Its server transaction.
+        tx: ServerTx,
+        /// `host:port` of that node.
+        node: String,
+    },
     /// Cancel an INVITE of ours.
     Cancel {
         /// Its Call-ID.

@@ -296,6 +296,11 @@ impl Step<'_> {
     }
 
     pub fn on_restarted(&mut self) {
+        self.begin_anew(false);
+    }
+
+    /// What was under way is over. `elsewhere`: at another node, which may go on with it for a while.
+    pub fn begin_anew(&mut self, elsewhere: bool) {
         self.agent.pending.clear();
         let up = &mut self.agent.upstream;
         up.in_flight = 0;
@@ -310,7 +315,7 @@ impl Step<'_> {
             }
         }
         self.texts_after_restart();
-        self.calls_after_restart();
+        self.calls_after_restart(elsewhere);
     }
 
     pub fn on_tick(&mut self) {

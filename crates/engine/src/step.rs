@@ -77,7 +77,8 @@ pub fn step(agent: &mut Agent, input: Input<'_>, env: &mut Env<'_>) -> Vec<Outpu
         Input::Tick => step.on_tick(),
         Input::Restarted => step.on_restarted(),
         Input::TakenOver { former } => step.on_taken_over(former),
-        Input::Yielded { theirs } => step.on_yielded(&theirs),
+        Input::Yielded { to, theirs } => step.on_yielded(&to, &theirs),
+        Input::Ended { call } => step.on_ended_elsewhere(&call),
         Input::Orphaned { former } => step.on_orphaned(former),
         Input::Claimed => step.on_claimed(),
     }

@@ -19,6 +19,8 @@ const FENCE: u32 = 1000;
 const MAX_FENCES: u8 = 6;
 /// How long until an agent that has just been taken over is looked at again for his browser.
 const ATTACHED_WITHIN: u64 = 1000;
+/// How long a BYE that a former owner has sent may wait for its answer, before one more is sent from here: that node may be gone, and the BYE lost.
+pub(crate) const BYE_ELSEWHERE: u64 = 10_000;
 /// Calls of former owners that are remembered.
 const MAX_BROUGHT: usize = 16;
 
@@ -106,7 +108,7 @@ impl Step<'_> {
         if known.len() < MAX_FORMER && former != self.config.contact {
             known.push(former);
         }
-        self.on_restarted();
+        self.begin_anew(true);
         if self.agent.upstream.bound {
             self.agent.upstream.refresh_at = self.now;
         }
@@ -127,6 +129,23 @@ impl Step<'_> {
                 self.next_offer(call);
             }
         }
+    }
+
+    /// The INVITEs that are unanswered here, in dialogs and for new ones, go to the node that has the agent.
+    fn pass_on(&mut self, node: &str) {
+        for c in &mut self.agent.calls {
+            let again = c.leg.far_offer.take().map(|far| far.tx);
+            let first = match c.state {
+                State::Incoming => c.leg.invite_tx.take(),
+                _ => None,
+            };
+            for tx in again.into_iter().chain(first) {
+                let node = node.to_owned();
+                self.out.push(Output::PassOn { tx, node });
+            }
+        }
+        // they ring there
+        self.agent.calls.retain(|c| c.state != State::Incoming);
     }
 
     /// The far side has refused a target refresh with 500: it knows higher numbers (RFC 3261, section 12.2.2). The node where the
@@ -156,9 +175,20 @@ impl Step<'_> {
         self.agent.upstream.former.iter().map(line).collect()
     }
 
+    /// A former owner's BYE has its answer: nothing is left to do.
+    pub fn on_ended_elsewhere(&mut self, call: &str) {
+        self.agent
+            .calls
+            .retain(|c| c.leg.key != call || c.state != State::Terminating);
+    }
+
     /// Another node owns the agent now. The browsers here are told and sent away; calls that are the other's, too, are
-    /// forgotten without a word to their far sides, for they go on. `theirs`: the SIP Call-IDs of the new owner's record.
-    pub fn on_yielded(&mut self, theirs: &HashSet<String>) {
+    /// forgotten without a word to their far sides, for they go on. `theirs`: the SIP Call-IDs of the new owner's record. INVITEs that
+    /// nobody has answered yet go `to` that node.
+    pub fn on_yielded(&mut self, to: &str, theirs: &HashSet<String>) {
+        if !to.is_empty() {
+            self.pass_on(to);
+        }
         // only what the new owner does not know of has to be ended here
         self.agent
             .calls

@@ -236,7 +236,8 @@ fn one_record_for_every_way_in_which_a_call_can_end() {
         ("service_unavailable", 0, |w| {
             placed(w, "c1");
             let theirs = HashSet::new();
-            w.step(Input::Yielded { theirs });
+            let to = "198.51.100.99:5060".to_owned();
+            w.step(Input::Yielded { to, theirs });
         }),
     ];
     for (number, (reason, code, end)) in ways.iter().enumerate() {
@@ -264,7 +265,8 @@ fn a_call_that_another_node_has_got_is_not_over() {
     let mut w = registered();
     let (_, sent) = placed(&mut w, "c1");
     let theirs = HashSet::from([sent.call_id]);
-    w.step(Input::Yielded { theirs });
+    let to = "198.51.100.99:5060".to_owned();
+    w.step(Input::Yielded { to, theirs });
     assert!(records(&mut w).is_empty());
 }
 

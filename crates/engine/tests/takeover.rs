@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::HashSet;
 
-use common::{config, World, ANSWER};
+use common::{config, invite, World, ANSWER};
 use rtc_json_engine::{Input, Output, SipRequest};
 use serde_json::json;
 
@@ -31,6 +31,12 @@ fn taken(w: &mut World) {
     w.now += 5_000_000;
     let former = "192.0.2.10:5060".to_owned();
     w.step(Input::TakenOver { former });
+}
+
+/// Another node has the agent, with these calls.
+fn yielded(theirs: HashSet<String>) -> Input<'static> {
+    let to = "198.51.100.99:5060".to_owned();
+    Input::Yielded { to, theirs }
 }
 
 #[test]
@@ -86,16 +92,14 @@ fn the_former_contact_is_taken_back_once() {
 fn the_last_owner_ends_only_what_the_new_one_does_not_know() {
     let (mut w, _, _, invite) = in_call("");
     let theirs = HashSet::from([invite.call_id.clone()]);
-    w.step(Input::Yielded { theirs });
+    w.step(yielded(theirs));
     assert!(w.requests().is_empty(), "the call goes on elsewhere");
     assert_eq!(w.types(1), ["unregistered"]);
     let closed = |o: &Output| matches!(o, Output::Close { conn: 1, .. });
     assert!(w.out.iter().any(closed));
 
     let (mut w, ..) = in_call("");
-    w.step(Input::Yielded {
-        theirs: HashSet::new(),
-    });
+    w.step(yielded(HashSet::new()));
     assert_eq!(w.request().method, "BYE", "nobody else would end it");
 }
 
@@ -147,4 +151,98 @@ fn an_orphan_is_ended_everywhere() {
     }
     assert!(w.agent.is_empty(), "nothing is left of it");
     assert_eq!(w.agent.brought, [invite.call_id]);
+}
+
+#[test]
+fn a_bye_that_the_last_owner_has_sent_is_his_until_it_is_clear_that_he_is_gone() {
+    let (mut w, _, call, _) = in_call("");
+    w.send(
+        1,
+        "hangup",
+        json!({ "callId": call, "reason": "user_hangup" }),
+        "h1",
+    );
+    let bye = w.request();
+    assert_eq!(bye.method, "BYE");
+    let byes = |w: &mut World| {
+        let requests = w.requests();
+        requests
+            .into_iter()
+            .filter(|r| r.method == "BYE")
+            .collect::<Vec<_>>()
+    };
+
+    // he lives, and tells that it was answered
+    taken(&mut w);
+    let key = w.agent.calls[0].leg.key.clone();
+    assert!(byes(&mut w).is_empty());
+    w.step(Input::Ended { call: key });
+    assert!(w.agent.calls.is_empty());
+    w.wait(60_000);
+    assert!(byes(&mut w).is_empty());
+
+    // nothing more is heard of it
+    let (mut w, _, call, _) = in_call("");
+    w.send(
+        1,
+        "hangup",
+        json!({ "callId": call, "reason": "user_hangup" }),
+        "h1",
+    );
+    let first = w.request();
+    taken(&mut w);
+    assert!(byes(&mut w).is_empty());
+    w.wait(10_000);
+    let again = byes(&mut w);
+    assert_eq!(again.len(), 1);
+    assert!(again[0].cseq > first.cseq + 500);
+    w.far_reply(&again[0], 481, "t1", "", "");
+    assert!(w.agent.calls.is_empty());
+}
+
+#[test]
+fn an_established_call_is_not_ended_by_a_word_of_the_last_owner() {
+    let (mut w, ..) = in_call("");
+    taken(&mut w);
+    let key = w.agent.calls[0].leg.key.clone();
+    w.step(Input::Ended { call: key });
+    assert_eq!(w.agent.calls.len(), 1);
+}
+
+#[test]
+fn what_rings_goes_to_the_new_owner() {
+    for known in [false, true] {
+        let mut w = World::new(config());
+        w.register(1);
+        let offer = ANSWER.replace("a=setup:active", "a=setup:actpass");
+        let tx = w.far_request(&invite(1, "", &offer));
+        w.frames(1);
+        let call_id = w.agent.calls[0].leg.dialog.call_id.clone();
+        w.out.clear();
+        let theirs = known.then_some(call_id).into_iter().collect();
+        w.step(yielded(theirs));
+        let passed = |o: &Output| matches!(o, Output::PassOn { tx: it, node } if *it == tx && node == "198.51.100.99:5060");
+        assert_eq!(w.out.iter().filter(|o| passed(o)).count(), 1);
+        let said = |o: &Output| matches!(o, Output::Reply(_) | Output::CallEnded(_));
+        assert!(
+            !w.out.iter().any(said),
+            "the caller hears what comes from there"
+        );
+    }
+
+    // nowhere to go
+    let mut w = World::new(config());
+    w.register(1);
+    let offer = ANSWER.replace("a=setup:active", "a=setup:actpass");
+    w.far_request(&invite(1, "", &offer));
+    w.out.clear();
+    let theirs = HashSet::new();
+    w.step(Input::Yielded {
+        to: String::new(),
+        theirs,
+    });
+    assert!(w
+        .out
+        .iter()
+        .any(|o| matches!(o, Output::Reply(reply) if reply.code == 480)));
 }

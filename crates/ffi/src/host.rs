@@ -20,7 +20,7 @@ pub use raw::{
 };
 
 use rtc_json_api::calls::{iso_time, PastCall};
-use rtc_json_engine::{SipReply, SipRequest};
+use rtc_json_engine::{ServerTx, SipReply, SipRequest};
 
 /// Kamailio's log levels (core/dprint.h).
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +102,7 @@ impl Host {
             && table.request.is_some()
             && table.cancel.is_some()
             && table.reply.is_some()
+            && table.pass_on.is_some()
             && table.ha1.is_some()
             && table.directory_write.is_some()
             && table.conn_alive.is_some()
@@ -180,6 +181,14 @@ impl Host {
         self.0.reply.is_some_and(|answer| {
             // SAFETY: as in `log`; `raw` and all it lends live until the call returns
             unsafe { answer(&raw) >= 0 }
+        })
+    }
+
+    /// Lets another node answer an INVITE; false if its transaction is gone, or that node cannot be reached.
+    pub fn pass_on(&self, tx: ServerTx, uri: &str) -> bool {
+        self.0.pass_on.is_some_and(|pass_on| {
+            // SAFETY: as in `log`
+            unsafe { pass_on(tx.index, tx.label, lend(uri)) >= 0 }
         })
     }
 

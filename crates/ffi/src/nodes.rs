@@ -1,7 +1,7 @@
 //! Several nodes: replicas of other nodes' agents beside our own, takeover, and what is told to whom.
 //!
 //! In the arena: `a/DN` is an agent that lives here; `n/DN` the last that another node told of one, or what is left of one
-//! that is gone; `t/DN` says that the others are to be told of it; `m` holds the other nodes.
+//! that is gone; `t/DN` says that the others are to be told of it, `q/N` that they want to hear of a part; `m` holds the other nodes.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -39,6 +39,8 @@ const TOMBSTONE_FOR: u64 = 600_000;
 /// Records told in one tick (of 100 ms), and bytes after which another message begins.
 const RECORDS_A_TICK: usize = 200;
 const BATCH_BYTES: usize = 12_000;
+/// Bytes at the beginning of a record in which its version is.
+const HEAD: usize = 320;
 /// Milliseconds between two log lines about the same trouble.
 const TELL_EVERY: u64 = 60_000;
 
@@ -120,6 +122,8 @@ struct Member {
     calls: u64,
     draining: bool,
     digest: Digest,
+    /// The sum that it told last, which is yet to be looked at.
+    told: Option<Digest>,
     /// Parts of what it owns that were known here otherwise, the last time that it told a digest.
     unlike: Vec<u8>,
     /// Whom it hears.
@@ -149,6 +153,8 @@ thread_local! {
 }
 
 const DIRTY: &[u8] = b"t/";
+/// Before the number of a part that somebody has asked for.
+const ASKED: &[u8] = b"q/";
 
 fn replica_key(dn: &str) -> Vec<u8> {
     [b"n/", dn.as_bytes()].concat()
@@ -302,22 +308,40 @@ impl Runtime {
     }
 
     fn each_replica(&self, mut show: impl FnMut(&str, Replica)) {
-        self.each_head(|dn, _, record| {
-            if let Ok(replica) = postcard::from_bytes::<Replica>(record) {
-                show(dn, replica);
+        self.each_n(
+            usize::MAX,
+            |_| true,
+            |dn, record| {
+                if let Ok(replica) = postcard::from_bytes::<Replica>(record) {
+                    show(dn, replica);
+                }
+            },
+        );
+    }
+
+    /// Shows whose each replica is, of those agents that are `wanted`.
+    fn each_head(&self, wanted: impl Fn(&str) -> bool, mut show: impl FnMut(&str, Head)) {
+        self.each_n(HEAD, wanted, |dn, record| {
+            if let Ok((head, _)) = postcard::take_from_bytes::<Head>(record) {
+                show(dn, head);
             }
         });
     }
 
-    /// Shows whose each replica is, and its record.
-    fn each_head(&self, mut show: impl FnMut(&str, Head, &[u8])) {
-        self.each_record(|key, record| {
+    /// Shows the first bytes of each replica of the agents that are `wanted`.
+    fn each_n(
+        &self,
+        first: usize,
+        wanted: impl Fn(&str) -> bool,
+        mut show: impl FnMut(&str, &[u8]),
+    ) {
+        let is_one = |key: &[u8]| dn_in(key, b"n/").is_some_and(&wanted);
+        let listed = self.arena.for_each_of(is_one, first, |key, record| {
             if let Some(dn) = dn_in(key, b"n/") {
-                if let Ok((head, _)) = postcard::take_from_bytes::<Head>(record) {
-                    show(dn, head, record);
-                }
+                show(dn, record);
             }
         });
+        self.listed(listed);
     }
 
     /// Shows the agents that live on other nodes which were heard of lately.
@@ -441,16 +465,23 @@ impl Runtime {
             }
             let mut orphans = Vec::new();
             let mut staying = 0;
-            self.each_head(|dn, head, record| {
-                if head.version.owner != node || head.agent == 0 {
-                    return;
-                }
-                let agent = postcard::from_bytes::<Replica>(record).ok();
-                let agent = agent.and_then(|replica| replica.agent);
-                let attached = |agent: Agent| agent.sessions.iter().any(|s| s.attached());
-                staying += u64::from(agent.is_some_and(attached));
-                orphans.push(dn.to_owned());
-            });
+            self.each_n(
+                usize::MAX,
+                |_| true,
+                |dn, record| {
+                    let head = postcard::take_from_bytes::<Head>(record);
+                    if head.is_ok_and(|(head, _)| head.version.owner != node || head.agent == 0) {
+                        return;
+                    }
+                    let replica = postcard::from_bytes::<Replica>(record).ok();
+                    let Some(agent) = replica.and_then(|replica| replica.agent) else {
+                        return;
+                    };
+                    let attached = |agent: Agent| agent.sessions.iter().any(|s| s.attached());
+                    staying += u64::from(attached(agent));
+                    orphans.push(dn.to_owned());
+                },
+            );
             if !is_gone(member.left, staying) {
                 continue;
             }
@@ -622,10 +653,10 @@ impl Runtime {
                         (member.agents, member.calls) = (agents, calls);
                         (member.draining, member.hears) = (draining, hears);
                         member.left = 0;
+                        if digest.is_some() {
+                            member.told = digest;
+                        }
                     });
-                    if let Some(digest) = digest {
-                        self.told_digest(&batch.from, digest);
-                    }
                 }
                 Item::Ask { to, buckets } if to == nodes.own => self.told_ask(&buckets),
                 Item::Ask { .. } => {}
@@ -640,6 +671,12 @@ impl Runtime {
                     if self.own(&dn).is_some() {
                         // one that has ended meanwhile is what was wanted
                         let _gone = self.drive(&dn, Input::HangUp { call }, false);
+                    }
+                }
+                Item::Ended { dn, call } => {
+                    if self.own(&dn).is_some() {
+                        // one that has ended meanwhile is what was wanted
+                        let _gone = self.drive(&dn, Input::Ended { call }, false);
                     }
                 }
                 Item::Listing { bucket, dns } => self.told_listing(&batch.from, bucket, dns),
@@ -662,7 +699,8 @@ impl Runtime {
             // of another release: it is told again when both have the same
             Some(Err(_)) => return,
         };
-        if let Some(mine) = self.own(dn) {
+        let mine = self.own(dn);
+        if let Some(mine) = &mine {
             if version < mine.version {
                 // the other does not know yet
                 return self.mark(dn);
@@ -675,7 +713,6 @@ impl Runtime {
                 // whoever took it over, the browser is here
                 return self.outbid(dn, &version);
             }
-            self.yield_to(dn, &version, agent.as_ref(), &brought);
         } else if let Some(known) = self.replica_head(dn) {
             if known.version < version && known.version.owner != version.owner {
                 self.has_left(&known.version.owner);
@@ -687,7 +724,14 @@ impl Runtime {
             agent,
             brought,
         };
-        let Some(newer) = self.keep_replica(dn, &told) else {
+        // before the record goes: an INVITE that comes now finds him here or there
+        let newer = self.keep_replica(dn, &told);
+        if let Some(mine) = &mine {
+            let agent = told.agent.as_ref();
+            self.yield_to(dn, &told.version, agent, &told.brought);
+            self.tell_ended(dn, mine, agent);
+        }
+        let Some(newer) = newer else {
             return;
         };
         let to = told.version.owner;
@@ -711,12 +755,41 @@ impl Runtime {
             .chain(brought)
             .cloned()
             .collect();
+        let to = match agent {
+            Some(_) => version.owner.clone(),
+            None => String::new(),
+        };
         self.count(Stat::Yielded);
         self.host.log(
             Level::Notice,
             &format!("{dn}: has been taken over by {}", version.owner),
         );
-        let _gone = self.drive(dn, Input::Yielded { theirs }, false);
+        let _gone = self.drive(dn, Input::Yielded { to, theirs }, false);
+    }
+
+    /// The new owner waits for the answer to BYEs that were sent from here: it may have come already.
+    fn tell_ended(&self, dn: &str, mine: &Stored, theirs: Option<&Agent>) {
+        let known = |key: &str| mine.agent.calls.iter().any(|c| c.leg.key == key);
+        let ended = theirs
+            .iter()
+            .flat_map(|agent| &agent.calls)
+            .filter(|c| c.state == State::Terminating && !known(&c.leg.key))
+            .map(|c| Item::Ended {
+                dn: dn.to_owned(),
+                call: c.leg.key.clone(),
+            });
+        let ended: Vec<Item> = ended.collect();
+        if !ended.is_empty() {
+            self.tell(ended);
+        }
+    }
+
+    /// The far side has answered a BYE of an agent who is not here any more: his new owner need not send one.
+    pub fn bye_answered(&self, dn: &str, call: &str) {
+        if self.nodes.is_some() {
+            let (dn, call) = (dn.to_owned(), call.to_owned());
+            self.tell(vec![Item::Ended { dn, call }]);
+        }
     }
 
     /// What we told of an agent is older than what others know: he was gone while we did not hear it, or it is from an earlier
@@ -764,11 +837,14 @@ impl Runtime {
 
     fn told_digest(&self, from: &str, digest: Digest) {
         let mut known = Digest::default();
-        self.each_head(|dn, head, _| {
-            if head.version.owner == from && head.agent != 0 {
-                known.add(dn, &head.version);
-            }
-        });
+        self.each_head(
+            |_| true,
+            |dn, head| {
+                if head.version.owner == from && head.agent != 0 {
+                    known.add(dn, &head.version);
+                }
+            },
+        );
         let mut asked = None;
         self.with_member(from, |member| {
             // what was told a moment ago may be on its way still; where nothing changes, or for the second time, something was lost
@@ -784,6 +860,7 @@ impl Runtime {
                 asked = Some(buckets);
             }
             member.digest = digest;
+            member.told = None;
         });
         if let Some(buckets) = asked {
             let to = from.to_owned();
@@ -791,28 +868,38 @@ impl Runtime {
         }
     }
 
+    /// These parts are told again, one after the other, as [`nodes_tick`](Self::nodes_tick) has room for them: of many agents it is the work of
+    /// seconds, which no process that takes SIP is to be kept from its own for.
     fn told_ask(&self, buckets: &[u8]) {
-        let mut listed: Vec<(u8, Vec<String>)> = buckets.iter().map(|b| (*b, Vec::new())).collect();
-        self.each_own(|dn, _| {
-            let bucket = bucket_of(dn);
-            if let Some((_, dns)) = listed.iter_mut().find(|(b, _)| *b == bucket) {
-                dns.push(dn.to_owned());
-            }
-        });
-        for (bucket, dns) in listed {
-            for dn in &dns {
-                self.mark(dn);
-            }
-            self.tell(vec![Item::Listing { bucket, dns }]);
+        for bucket in buckets {
+            let due = Self::now();
+            let key = [ASKED, &[b'0' + bucket / 10, b'0' + bucket % 10]].concat();
+            let noted = self.arena.lock_or_create(&key);
+            self.listed(noted.and_then(|mut guard| guard.commit(&due.to_le_bytes(), due)));
         }
+    }
+
+    /// All of that part which is ours is to be told again. Gives how many agents these are.
+    fn tell_part(&self, bucket: u8) -> usize {
+        let mut dns = Vec::new();
+        self.each_own(
+            |dn| bucket_of(dn) == bucket,
+            |dn, _| dns.push(dn.to_owned()),
+        );
+        for dn in &dns {
+            self.mark(dn);
+        }
+        let count = dns.len();
+        self.tell(vec![Item::Listing { bucket, dns }]);
+        count
     }
 
     fn told_listing(&self, from: &str, bucket: u8, dns: Vec<String>) {
         let dns: HashSet<String> = dns.into_iter().collect();
         let mut over = Vec::new();
-        self.each_head(|dn, head, _| {
-            let theirs = head.version.owner == from && head.agent != 0;
-            if theirs && bucket_of(dn) == bucket && !dns.contains(dn) {
+        let wanted = |dn: &str| bucket_of(dn) == bucket && !dns.contains(dn);
+        self.each_head(wanted, |dn, head| {
+            if head.version.owner == from && head.agent != 0 {
                 over.push(dn.to_owned());
             }
         });
@@ -822,9 +909,10 @@ impl Runtime {
     }
 
     /// Shows the agents that live here, with their versions.
-    fn each_own(&self, mut show: impl FnMut(&str, &Version)) {
+    fn each_own(&self, wanted: impl Fn(&str) -> bool, mut show: impl FnMut(&str, &Version)) {
         let Some(nodes) = &self.nodes else { return };
-        self.each_record(|key, record| {
+        let is_one = |key: &[u8]| dn_in(key, b"a/").is_some_and(&wanted);
+        let listed = self.arena.for_each_of(is_one, HEAD, |key, record| {
             if let Some(dn) = dn_in(key, b"a/") {
                 if let Ok((head, _)) = postcard::take_from_bytes::<OwnHead>(record) {
                     if head.version.owner == nodes.own {
@@ -833,6 +921,7 @@ impl Runtime {
                 }
             }
         });
+        self.listed(listed);
     }
 
     // ---- what is told
@@ -856,6 +945,7 @@ impl Runtime {
         let mut items = Vec::new();
         let mut bytes = 0;
         let marked = due.iter().filter_map(|key| dn_in(key, DIRTY));
+        let waiting = marked.clone().count();
         for dn in marked.take(RECORDS_A_TICK) {
             // first: what changes from here on is marked anew
             if let Ok(Some(mut guard)) = self.arena.lock(&dirty_key(dn)) {
@@ -879,13 +969,17 @@ impl Runtime {
         for dn in due.iter().filter_map(|key| dn_in(key, b"n/")) {
             self.forget_replica(dn);
         }
+        if waiting < RECORDS_A_TICK {
+            self.tell_asked(due);
+        }
+        self.compare();
         let now = Self::now();
         if now.saturating_sub(nodes.hello_at.load(Ordering::Relaxed)) >= HELLO_EVERY {
             nodes.hello_at.store(now, Ordering::Relaxed);
             let hellos = nodes.hellos.fetch_add(1, Ordering::Relaxed);
             let digest = (hellos % DIGEST_EVERY == 0).then(|| {
                 let mut digest = Digest::default();
-                self.each_own(|dn, version| digest.add(dn, version));
+                self.each_own(|_| true, |dn, version| digest.add(dn, version));
                 self.arena.keys(|key| {
                     if let Some(dn) = dn_in(key, DIRTY) {
                         digest.hide(bucket_of(dn));
@@ -906,6 +1000,31 @@ impl Runtime {
                 self.told_ask(&[(hellos / PART_EVERY % BUCKETS as u64) as u8]);
             }
             self.end_orphans(nodes);
+        }
+    }
+
+    /// The next parts that somebody has asked for, as many as one tick tells.
+    fn tell_asked(&self, due: &[Vec<u8>]) {
+        let mut told = 0;
+        for (key, part) in due.iter().filter_map(|key| Some((key, dn_in(key, ASKED)?))) {
+            if told >= RECORDS_A_TICK {
+                break;
+            }
+            if let Ok(Some(mut guard)) = self.arena.lock(key) {
+                guard.remove();
+            }
+            if let Ok(bucket) = part.parse() {
+                told += self.tell_part(bucket);
+            }
+        }
+    }
+
+    /// Sums that other nodes have told since the last tick.
+    fn compare(&self) {
+        for (node, member) in self.members() {
+            if let Some(digest) = member.told {
+                self.told_digest(&node, digest);
+            }
         }
     }
 
@@ -994,7 +1113,7 @@ pub fn list(runtime: &Runtime, sink: &Sink<'_>) -> i32 {
         return -1;
     };
     let mut own = 0u64;
-    runtime.each_own(|_, _| own += 1);
+    runtime.each_own(|_| true, |_, _| own += 1);
     let mut replicas: std::collections::BTreeMap<String, (u64, u64)> = Default::default();
     runtime.each_replica(|_, replica| {
         if let Some(agent) = replica.agent {

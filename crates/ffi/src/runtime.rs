@@ -381,6 +381,13 @@ impl Runtime {
                         next.push_back((handle.dn.clone(), Input::NotSent { handle }));
                     }
                 }
+                Output::PassOn { tx, node } => {
+                    if self.host.pass_on(tx, &format!("sip:{node}")) {
+                        self.count(Stat::PassedOn);
+                    } else {
+                        self.reply(tx, true, 480, "Temporarily Unavailable");
+                    }
+                }
                 Output::Cancel { call_id, cseq } => {
                     if !self.host.cancel(&call_id, cseq) {
                         // the final reply was faster; it is handled as such
@@ -791,6 +798,11 @@ impl Runtime {
         };
         if self.drive(&dn, input, false).is_ok() {
             return;
+        }
+        // (one that was challenged has ended nothing)
+        let bye = |m: &Message<'_>| m.cseq_method().as_deref() == Some("BYE");
+        if code >= 200 && !matches!(code, 401 | 407) && message.is_some_and(bye) {
+            self.bye_answered(&dn, &again.call);
         }
         // Nobody will ever use this call: what was accepted must be ended, or it stays half-made.
         if let (Purpose::Invite, Some(message)) = (again.purpose, message) {

@@ -67,6 +67,7 @@ statistics! {
     GenesysUp "genesys_up" true "1: the contact centre answers OPTIONS",
     TakenOver "taken_over" false "Agents taken over from another node",
     Yielded "yielded" false "Agents that another node has taken over",
+    PassedOn "passed_on" false "INVITEs that went on to the node that has taken their agent over",
     Orphaned "orphaned" false "Agents of a node that is gone which were ended here, for no browser of theirs had come",
     RegisterLimited "register_limited" false "register refused because its DN or address had failed too often",
     CallsLimited "calls_limited" false "call refused because the agent's calls came too fast",

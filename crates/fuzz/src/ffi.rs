@@ -172,6 +172,12 @@ unsafe extern "C" fn reply(reply: *const rtc_json_reply_t) -> i32 {
     -i32::from(fails(4))
 }
 
+unsafe extern "C" fn pass_on(_index: u32, _label: u32, uri: rtc_json_str_t) -> i32 {
+    // SAFETY: as in `log`
+    let _node = unsafe { read(uri) };
+    -i32::from(fails(4))
+}
+
 unsafe extern "C" fn ha1(
     user: rtc_json_str_t,
     realm: rtc_json_str_t,
@@ -271,6 +277,7 @@ impl Surface {
                 request: Some(request),
                 cancel: Some(cancel),
                 reply: Some(reply),
+                pass_on: Some(pass_on),
                 ha1: Some(ha1),
                 directory_write: Some(directory_write),
                 record_write: Some(record_write),

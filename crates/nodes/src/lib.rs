@@ -84,6 +84,13 @@ pub enum Item {
         /// Its `callId`.
         call: String,
     },
+    /// The far side has answered the BYE that the sender had sent while the agent was its own.
+    Ended {
+        /// The agent.
+        dn: String,
+        /// Key of the call's leg.
+        call: String,
+    },
     /// All agents of a part that the sender owns: others are none of its any more.
     Listing {
         /// The part.

@@ -136,10 +136,28 @@ impl Arena {
 
     /// Shows each record. Each one is whole, but they are of different moments. A record that a process will not let go of
     /// is left out. [`Error::Nested`] if this thread holds a guard; `f` itself may lock.
-    pub fn for_each(&self, mut f: impl FnMut(&[u8], &[u8])) -> Result<(), Error> {
+    pub fn for_each(&self, f: impl FnMut(&[u8], &[u8])) -> Result<(), Error> {
+        self.for_each_of(|_| true, usize::MAX, f)
+    }
+
+    /// As [`for_each`](Self::for_each), of records whose key is `wanted` alone, and of each no more than its first bytes. Others are neither
+    /// locked nor copied.
+    pub fn for_each_of(
+        &self,
+        wanted: impl Fn(&[u8]) -> bool,
+        first: usize,
+        mut f: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), Error> {
         let mut record = Vec::new();
         for index in 0..self.map.layout.slots {
-            if !Map::load(&self.map.slot(index).record).is_some() {
+            let slot = self.map.slot(index);
+            if !Map::load(&slot.record).is_some() {
+                continue;
+            }
+            if !slot
+                .key()
+                .is_some_and(|key| wanted(key.write_to(&mut [0; MAX_KEY])))
+            {
                 continue;
             }
             let held = match repair::enter(&self.map, index) {
@@ -157,9 +175,15 @@ impl Arena {
                 continue;
             };
             record.clear();
-            record.extend_from_slice(contents.map_or(&[], |contents| contents.record));
+            let whole = contents.map_or(&[][..], |contents| contents.record);
+            record.extend_from_slice(&whole[..whole.len().min(first)]);
             drop(held);
-            f(key.write_to(&mut [0; MAX_KEY]), &record);
+            let mut buffer = [0; MAX_KEY];
+            let key = key.write_to(&mut buffer);
+            // another one may have come into the slot meanwhile
+            if wanted(key) {
+                f(key, &record);
+            }
         }
         Ok(())
     }

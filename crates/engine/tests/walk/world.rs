@@ -201,6 +201,9 @@ impl World {
                     }
                     self.browsers[slot].on_frame(&text);
                 }
+                Output::PassOn { .. } => {
+                    self.fault("an INVITE goes to another node, and there is none")
+                }
                 Output::Close { conn, .. } => {
                     self.note(|| format!("        closes {conn}"));
                     self.saw("close");
