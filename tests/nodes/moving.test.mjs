@@ -133,8 +133,8 @@ describe('agents on the move', () => {
     while (performance.now() < end) {
       const node = nodes[drained % 3];
       await node.rpc('rtc_json.drain');
-      // all that are there leave at once, a few at a time, whatever rings
-      for (const phone of phones.filter((one) => one.at === drained % 3)) {
+      // all that are there leave at once, a few at a time, those first at whom it rings
+      for (const phone of phones.filter((one) => one.at === drained % 3).sort((one, other) => other.busy - one.busy)) {
         add(phone, phone.move().finally(() => { phone.moving = false; }));
         await sleep(20);
       }
