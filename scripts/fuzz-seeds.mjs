@@ -99,6 +99,17 @@ put('ffi', 'http', 'gGET /api/agents?x=1 HTTP/1.1|Host: a|Authorization: Bearer 
 put('ffi', 'in', [`f1${JSON.stringify(register)}`, 'r200', `s1${sip(message('INVITE sip:5001@127.0.0.1 SIP/2.0', { to: '<sip:5001@x>', cseq: '1 INVITE', body: far }))}`,
   `f1${JSON.stringify({ type: 'answer', payload: { callId: '$call', sdp: far }, id: 'a' })}`, 's1BYE sip:5001@127.0.0.1 SIP/2.0|Call-ID: in-call-1|CSeq: 2 BYE||', 'R', 'vcall.from'].join('\n'));
 put('ffi', 'failing', [`x4`, `f1${JSON.stringify(register)}`, 'x0', '1200', `f1${JSON.stringify(register)}`, 'D1', `f2${JSON.stringify(register)}`, 'x511', 'c1', 't'].join('\n'));
+const rest = (line, more = '') => `g${line} HTTP/1.1|Host: a|Authorization: Bearer $token|${more}|`;
+put('ffi', 'api', [`f1${JSON.stringify(register)}`, 'r401', 'r200', rest('GET /api/agents?limit=5'), rest('GET /api/agents/5001'), rest('GET /api/calls'), rest('GET /api/genesys'), rest('GET /api/calls/history'),
+  rest('PUT /api/agents/5001', 'Content-Type: application/json|Content-Length: 16|') + '{"skills":["a"]}', rest('DELETE /api/calls/$call'), rest('OPTIONS /api/agents', 'Origin: https://pages.example|')].join('\n'));
+put('ffi', 'token', `f1${JSON.stringify({ type: 'register', payload: { dn: '5001', token: '$token' }, id: 'r' })}\nr401\nr200\nf1${JSON.stringify({ type: 'ping', payload: {}, id: 'p' })}`);
+const node = '192.0.2.9:5060';
+const batch = (...items) => `B${JSON.stringify({ from: node, now: 1, items })}`;
+put('ffi', 'nodes', [batch({ Hello: { agents: 1, calls: 1, draining: false, hears: ['127.0.0.1:5060'], digest: null } }), `f1${JSON.stringify(register)}`, 'r401', 'r200', `E${node}`, 't', 'N5001', 'L5001', 'P', 'c1',
+  `f2${JSON.stringify(register)}`, 'r401', 'r200', 't'].join('\n'));
+put('ffi', 'batches', [batch({ Ask: { to: '127.0.0.1:5060', buckets: [0, 1, 255] } }), batch({ Known: { to: '127.0.0.1:5060', dn: '5001', version: { epoch: 3, owner: node, counter: 2 }, brought: ['a'] } }),
+  batch({ HangUp: { dn: '5001', call: '$call' } }), batch({ Listing: { bucket: 3, dns: ['5001'] } }), batch({ Record: { dn: '5002', version: { epoch: 1, owner: node, counter: 1 }, record: [1, 2, 3], brought: [] } }),
+  batch({ Record: { dn: '5002', version: { epoch: 1, owner: node, counter: 2 }, record: null, brought: [] } }), 'P', 'MAAAA'].join('\n'));
 put('ffi', 'directory', 'b\nd5001,Ann,ann,sales\nd5002,,,\ne\na5001\nw5001\nuabc\nmr 1 5001 \n');
 if (!fs.existsSync(corpora)) console.log(`the corpora are not here (${corpora}): seeds from the recorded messages alone`);
 console.log(Object.entries(count).map(([target, n]) => `${target} ${n}`).join(', '));

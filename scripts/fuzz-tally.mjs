@@ -12,7 +12,8 @@ if (!file || !target || !['fast', 'address'].includes(kind) || ![runs, seconds, 
 const head = `# Executions of the fuzz targets
 
 Written by \`make fuzz\`, which adds its own. \`fast\`: short inputs, no sanitizer; \`address\`: inputs of any length under
-AddressSanitizer. The hours are processor time. Edges: the most that one process saw.
+AddressSanitizer. The hours are processor time. Edges: the most that one process saw
+without the sanitizer, whose programs have others.
 
 `;
 const columns = ['target', 'fast', 'its hours', 'address', 'its hours', 'together', 'edges'];
@@ -28,7 +29,7 @@ if (fs.existsSync(file)) {
 }
 const row = rows.get(target) ?? { fast: [0, 0], address: [0, 0], edges: 0 };
 row[kind] = [row[kind][0] + runs, row[kind][1] + seconds];
-row.edges = Math.max(row.edges, edges);
+if (kind === 'fast') row.edges = Math.max(row.edges, edges);
 rows.set(target, row);
 
 const number = (n) => n.toLocaleString('en-US');

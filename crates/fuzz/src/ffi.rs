@@ -4,14 +4,18 @@ use std::cell::{Cell, RefCell};
 use std::ffi::{c_char, c_void};
 use std::sync::OnceLock;
 
+use rand_chacha::rand_core::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use rtc_json_ffi::testing::{
     forget_all, rtc_json_call_record_t, rtc_json_config_t, rtc_json_host_t, rtc_json_reply_t,
     rtc_json_request_t, rtc_json_rpc_sink_t, rtc_json_str_t,
 };
 use rtc_json_ffi::*;
+use rtc_json_nodes::{Batch, Item, Key};
 use tempfile::TempDir;
 
 use crate::checks;
+use crate::token::{key_file, signed};
 use crate::world::ANSWER;
 
 /// What the core asked the host for.
@@ -23,6 +27,8 @@ struct Asked {
     to: String,
     call_id: String,
     cseq: u32,
+    /// It shows a password's digest.
+    proven: bool,
 }
 
 thread_local! {
@@ -35,11 +41,48 @@ thread_local! {
     static AT_ONCE: Cell<i32> = const { Cell::new(0) };
     /// How deep such answers are in each other.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// What the core told the other nodes last, sealed.
+    static SEALED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// The password stands elsewhere too, where it is none and may be shown.
     static TOLD: Cell<bool> = const { Cell::new(false) };
 }
 
 const PASSWORD: &str = "pw-of-5001";
+const NODE_SECRET: &str = "a-secret-of-nodes-for-fuzzing";
+
+/// A token for everything, signed with the key that the core has.
+fn bearer() -> &'static str {
+    static TOKEN: OnceLock<String> = OnceLock::new();
+    TOKEN.get_or_init(|| {
+        let scope = "register agents:read:all agents:write:all calls:read:all calls:write:all genesys:read:all";
+        let claims = format!(r#"{{"sub":"5001","exp":4102444800,"scope":"{scope}"}}"#);
+        signed(br#"{"alg":"HS256","kid":"hs"}"#, claims.as_bytes())
+    })
+}
+
+/// Lets the core have a batch as another node would send it.
+fn from_node(batch: &Batch) {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    if let Ok(body) = Key::new(NODE_SECRET.as_bytes()).seal(batch, &mut rng) {
+        // SAFETY: it lives until the call returns
+        unsafe { rtc_json_node_message(lend(&body)) };
+    }
+}
+
+/// What the core told last comes back as what another node has to say of the same agents, which it took over.
+fn echo(node: &str) {
+    let Ok(mut batch) = SEALED.with_borrow(|body| Key::new(NODE_SECRET.as_bytes()).open(body))
+    else {
+        return;
+    };
+    batch.from = node.to_owned();
+    for item in &mut batch.items {
+        if let Item::Record { version, .. } = item {
+            *version = version.taken_by(node);
+        }
+    }
+    from_node(&batch);
+}
 
 /// Whether a text does not have the password that was given as one.
 fn secret_kept(text: &str) -> bool {
@@ -139,6 +182,7 @@ unsafe extern "C" fn request(request: *const rtc_json_request_t) -> i32 {
             to: read(raw.to),
             call_id: read(raw.call_id),
             cseq: raw.cseq,
+            proven: read(raw.headers).contains("Authorization: "),
         }
     };
     if fails(2) {
@@ -204,7 +248,8 @@ unsafe extern "C" fn directory_write(dn: rtc_json_str_t, skills: rtc_json_str_t)
 
 unsafe extern "C" fn node_broadcast(body: rtc_json_str_t) -> i32 {
     // SAFETY: as in `log`
-    let _body = unsafe { read(body) };
+    let body = unsafe { read(body) };
+    SEALED.set(body.into_bytes());
     0
 }
 
@@ -269,6 +314,8 @@ impl Surface {
                 .or_else(|_| tempfile::tempdir())
                 .expect("a folder");
             let path = dir.path().join("arena").display().to_string();
+            let keys = dir.path().join("keys.json").display().to_string();
+            std::fs::write(&keys, key_file()).expect("room for a key");
             let host = rtc_json_host_t {
                 log: Some(log),
                 ws_send: Some(ws_send),
@@ -320,7 +367,12 @@ impl Surface {
                 headers_in: lend("X-*"),
                 headers_out: lend("X-*"),
                 trusted_peers: lend("127.0.0.0/8"),
+                jwt_keys: lend(&keys),
                 jwt_leeway: 10,
+                turn_uris: lend("stun:turn.example:3478,turn:turn.example:3478"),
+                turn_secret: lend("a-secret-of-turn-for-fuzzing"),
+                api_origins: lend("https://pages.example"),
+                node_secret: lend(NODE_SECRET),
                 turn_ttl: 600,
                 genesys_uri: lend("sip:127.0.0.1:5090"),
                 genesys_interval: 1,
@@ -356,7 +408,11 @@ fn fill(text: &[u8], crlf: bool) -> Vec<u8> {
     if crlf {
         text = text.replace('|', "\r\n");
     }
+    if !text.contains('$') {
+        return text.into_bytes();
+    }
     CALL.with_borrow(|call| text.replace("$call", call))
+        .replace("$token", bearer())
         .into_bytes()
 }
 
@@ -425,9 +481,14 @@ pub fn call(line: &[u8]) {
                     true => all.last().cloned(),
                     false => all.pop(),
                 });
-                if let Some(asked) = asked {
-                    let challenge =
-                        "WWW-Authenticate: Digest realm=\"a\", nonce=\"n\", qop=\"auth\"\r\n";
+                let challenge =
+                    "WWW-Authenticate: Digest realm=\"a\", nonce=\"n\", qop=\"auth\"\r\n";
+                if let Some(mut asked) = asked {
+                    // a registrar that asks nobody is not believed where tokens are taken; 202 is one
+                    if number == 200 && asked.method == "REGISTER" && !asked.proven {
+                        answer(&asked, 401, challenge);
+                        asked = ASKED.with_borrow_mut(Vec::pop).unwrap_or(asked);
+                    }
                     let headers = if number.abs() == 401 {
                         challenge
                     } else {
@@ -502,6 +563,33 @@ pub fn call(line: &[u8]) {
             b'T' => {
                 rtc_json_rpc_stats(sink);
             }
+            b'N' => {
+                let mut out = lend("");
+                if rtc_json_node_of(lend_bytes(rest), &raw mut out) == 1 {
+                    assert!(read(out).starts_with("sip:"));
+                }
+            }
+            b'L' => {
+                let found = rtc_json_locate(lend_bytes(rest));
+                assert!((0..=2).contains(&found));
+                variable("node");
+            }
+            b'M' => {
+                assert_eq!(
+                    rtc_json_node_message(lend_bytes(rest)),
+                    0,
+                    "nobody sealed it"
+                );
+            }
+            b'B' => {
+                if let Ok(batch) = serde_json::from_slice(rest) {
+                    from_node(&batch);
+                }
+            }
+            b'E' => echo(word),
+            b'P' => {
+                rtc_json_rpc_nodes(sink);
+            }
             b'x' => FAILING.set(number as u32),
             b'1' => AT_ONCE.set(number.clamp(0, 699)),
             _ => {}
@@ -515,6 +603,7 @@ pub fn reset() {
     AT_ONCE.set(0);
     TOLD.set(false);
     ASKED.take();
+    SEALED.take();
     CALL.take();
     call(b"l0");
     call(b"D0");

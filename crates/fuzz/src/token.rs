@@ -20,17 +20,18 @@ thread_local! {
 
 fn with_keys(run: impl FnOnce(&Keys)) {
     KEYS.with(|keys| {
-        run(keys.get_or_init(|| {
-            let secret = URL_SAFE_NO_PAD.encode(SECRET);
-            let file =
-                format!(r#"{{"keys":[{{"kty":"oct","kid":"hs","alg":"HS256","k":"{secret}"}}]}}"#);
-            Keys::parse(file.as_bytes()).expect("a good key file")
-        }));
+        run(keys.get_or_init(|| Keys::parse(key_file().as_bytes()).expect("a good key file")));
     });
 }
 
+/// The key that [`signed`] signs with.
+pub fn key_file() -> String {
+    let secret = URL_SAFE_NO_PAD.encode(SECRET);
+    format!(r#"{{"keys":[{{"kty":"oct","kid":"hs","alg":"HS256","k":"{secret}"}}]}}"#)
+}
+
 /// A token whose signature is right, whatever it says.
-fn signed(header: &[u8], payload: &[u8]) -> String {
+pub fn signed(header: &[u8], payload: &[u8]) -> String {
     let text = format!(
         "{}.{}",
         URL_SAFE_NO_PAD.encode(header),
