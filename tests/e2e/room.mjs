@@ -2,7 +2,8 @@
  * A machine of its own for a browser: a network namespace, whose network interfaces can be taken away and replaced by others with
  * another address. Needs the namespace of tests/run.
  */
-import { spawn } from 'node:child_process';
+import os from 'node:os';
+import { execFileSync, spawn } from 'node:child_process';
 import net from 'node:net';
 import { onExit, sleep } from '../common/cleanup.mjs';
 import { here, openNamespace } from '../common/namespace.mjs';
