@@ -184,13 +184,14 @@ impl Runtime {
         drop(guard);
         self.changed(dn, changed);
         // before a browser can answer: the caller hears the 180 ahead of the 200, and who is told that the password is wrong cannot try
-        // another one before the failure counts
+        // another one before the failure counts; who looks at a statistic after an answer finds it in there
         for output in &outputs {
             match output {
                 Output::Reply(reply) if reply.code < 200 => {
                     self.host.reply(reply);
                 }
                 Output::Judged { conn, right } => self.judged(dn, *conn, *right),
+                Output::Count(counter) => self.count(Stat::from(*counter)),
                 _ => {}
             }
         }
@@ -416,8 +417,7 @@ impl Runtime {
                     self.keep_record(&record);
                     crate::current::with_call(*record, || self.host.call_ended());
                 }
-                Output::Judged { .. } => {} // done already
-                Output::Count(counter) => self.count(Stat::from(counter)),
+                Output::Judged { .. } | Output::Count(_) => {} // done already
             }
         }
     }
