@@ -49,6 +49,12 @@ function notify(text, topic = 'call') {
   element('notice').hidden = !text;
 }
 
+function setNetworkSilent(silent) {
+  networkSilent = silent;
+  notify(silent ? text('networkSilentAdvice') : undefined, 'network');
+  show();
+}
+
 function show() {
   const { body } = document;
   const state = phone?.state ?? 'closed';
@@ -342,8 +348,7 @@ function signIn(event) {
   const ifMine = (handler) => (value) => mine === phone && handler(value);
   mine.on('state', ifMine(() => {
     // (where it is still so, the server says it again)
-    networkSilent = false;
-    show();
+    setNetworkSilent(false);
   }));
   mine.on('call', ifMine(welcome));
   mine.on('error', ifMine((error) => notify(registrationText(error), 'registration')));
@@ -351,8 +356,7 @@ function signIn(event) {
   mine.on('unregistered', ifMine(({ reason }) => reason === 'replaced' && notify(text('elsewhere'), 'registration')));
   mine.on('notice', ifMine(({ reason }) => {
     if (reason === 'draining') return notify(text('draining'), 'server');
-    networkSilent = reason === 'unreachable';
-    show();
+    setNetworkSilent(reason === 'unreachable');
   }));
   mine.on('conferenceUpdated', ifMine(({ state }) => CONFERENCE[state] && notify(text(CONFERENCE[state]), 'conference')));
   mine.register().then(

@@ -95,12 +95,14 @@ test('Asterisk is silent: the page says so as long as that lasts, also the one t
   await until(() => /next hop: .* answers/.test(servers.kamailio.log()), { ms: 20_000, what: 'Kamailio has seen Asterisk' });
   signal(servers.asterisk.pid, 'SIGSTOP');
   try {
-    for (const page of [a, b]) await says(page, 'status', /telephone network does not answer/);
+    for (const page of [a, b]) await says(page, 'status', /^Telephone network does not answer$/);
     await b.reload();
-    await says(b, 'status', /telephone network does not answer/);
+    await says(b, 'status', /^Telephone network does not answer$/);
+    await says(b, 'notice', /New calls may fail/);
   } finally { signal(servers.asterisk.pid, 'SIGCONT'); }
   await says(a, 'status', /^Signed in as 5001$/);
   await says(b, 'status', /^Signed in as 5002$/);
+  await b.waitForSelector('#notice', { state: 'hidden' });
 });
 
 test('nothing went wrong that nobody saw', () => {
