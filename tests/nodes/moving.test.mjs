@@ -102,9 +102,11 @@ describe('agents on the move', () => {
       // (said again until it is answered, as on any lossy way: this process may be too slow to take all that comes at once)
       const branch = leg.send('BYE');
       const { cseq } = leg;
-      const repeat = setInterval(() => leg.send('BYE', { cseq, branch }), 500);
+      let sent = 1;
+      const repeat = setInterval(() => { leg.send('BYE', { cseq, branch }); sent += 1; }, 500);
       const ended = await leg.reply(branch, undefined, 20_000).finally(() => clearInterval(repeat));
-      assert.equal(ended.status, 200);
+      // (481: the answer to an earlier one was lost here, and its transaction is over. That no call is left is looked at in the end)
+      assert.ok(ended.status === 200 || sent > 1 && ended.status === 481, `BYE ${sent}: ${ended.start}`);
     }
 
     const work = new Set();
@@ -151,7 +153,7 @@ describe('agents on the move', () => {
     const passed = await Promise.all(nodes.map((node) => node.stat('passed_on')));
     const moves = phones.reduce((all, phone) => all + phone.moves, 0);
     t.diagnostic(`${begun} INVITEs in ${took.toFixed(0)} s, ${answered} answered; ${moves} times an agent went elsewhere, ${passed.join(' + ')} INVITEs went on with them`);
-    assert.deepEqual(refused, []);
+    assert.equal(refused.length, 0, refused.join('\n'));
     assert.ok(moves > users.length, String(moves));
     assert.ok(passed.some((count) => count > 0), 'calls rang at nodes that their agents left');
     await until(async () => (await Promise.all(nodes.map((node) => node.rpcRows('rtc_json.calls')))).flat().length === 0, { ms: 20_000, what: 'no call is left over' });
