@@ -470,7 +470,7 @@ impl Runtime {
                 |_| true,
                 |dn, record| {
                     let head = postcard::take_from_bytes::<Head>(record);
-                    if head.is_ok_and(|(head, _)| head.version.owner != node || head.agent == 0) {
+                    if !head.is_ok_and(|(head, _)| head.version.owner == node && head.agent != 0) {
                         return;
                     }
                     let replica = postcard::from_bytes::<Replica>(record).ok();
