@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 
-use rtc_json_engine::{Agent, Handle, Input, SipRequest};
+use rtc_json_engine::{Handle, Input, SipRequest};
 use rtc_json_protocol::{encode, parse, variable, Limits};
 
 use crate::checks;
@@ -75,7 +75,7 @@ thread_local! {
 pub fn with_busy(run: impl FnOnce(&Busy, &mut World)) {
     BUSY.with_borrow_mut(|busy| {
         let (busy, world) = busy.get_or_insert_with(|| (Busy::new(), World::new(config())));
-        world.restart(Agent::decode(&busy.record).expect("decodes"));
+        world.restart(&busy.record);
         run(busy, world);
     });
 }

@@ -62,6 +62,8 @@ pub struct World {
     next_tx: u32,
     /// Room for a record.
     record: Vec<u8>,
+    /// The agent comes out of a record, and nothing was done with it since.
+    fresh: bool,
 }
 
 impl World {
@@ -76,12 +78,14 @@ impl World {
             out: Vec::new(),
             next_tx: 1,
             record: Vec::new(),
+            fresh: false,
         }
     }
 
-    /// Back to where `new` begins, with this agent and the same configuration.
-    pub fn restart(&mut self, agent: Agent) {
-        self.agent = agent;
+    /// Back to where `new` begins, with the agent of this record and the same configuration.
+    pub fn restart(&mut self, record: &[u8]) {
+        self.agent = Agent::decode(record).expect("decodes");
+        self.fresh = true;
         self.now = 1_000_000;
         self.draining = false;
         self.unreachable = false;
@@ -92,12 +96,14 @@ impl World {
 
     /// A step through encode and decode, as in the arena.
     pub fn step(&mut self, input: Input<'_>) {
-        self.record.clear();
-        self.record = self
-            .agent
-            .encode(std::mem::take(&mut self.record))
-            .expect("encodes");
-        self.agent = Agent::decode(&self.record).expect("decodes");
+        if !std::mem::take(&mut self.fresh) {
+            self.record.clear();
+            self.record = self
+                .agent
+                .encode(std::mem::take(&mut self.record))
+                .expect("encodes");
+            self.agent = Agent::decode(&self.record).expect("decodes");
+        }
         let mut env = Env {
             config: &self.config,
             now: self.now,
@@ -113,6 +119,14 @@ impl World {
     pub fn wait(&mut self, ms: u64) {
         self.now += ms;
         self.step(Input::Tick);
+    }
+
+    /// Lets time pass as Kamailio does: an agent with nothing due is left alone.
+    pub fn pass(&mut self, ms: u64) {
+        self.now += ms;
+        if self.agent.due(self.config.resume_grace) <= self.now {
+            self.step(Input::Tick);
+        }
     }
 
     /// A frame of a browser.
