@@ -15,6 +15,8 @@ const top = fileURLToPath(new URL('../../', import.meta.url));
 /** A known fault of the tls module of Kamailio 5.6 with OpenSSL 3, on a busy machine (docs/operators-guide.md, section 13). */
 export const tlsBug = /qm_free\(\): BUG: freeing already freed pointer \S+ called from tls: tls_init\.c: .* first free tls: tls_init\.c/;
 
+/** For the manager of shared and private memory that MANAGER names; Kamailio's own is qm. */
+const managerArgs = process.env.MANAGER ? ['-x', process.env.MANAGER, '-X', process.env.MANAGER] : [];
 /** The module under test; RTC_JSON_SO names another one. */
 export const modulePath = process.env.RTC_JSON_SO ?? path.join(top, 'kamailio-module/rtc_json.so');
 
@@ -159,12 +161,12 @@ export class Kamailio {
   /** Log lines at WARNING and worse. @returns {string[]} */
   warnings() { return this.log().split('\n').filter((line) => /(WARNING|ERROR|CRITICAL|BUG|ALERT): /.test(line)); }
 
-  /** Ends it in good order and checks that all its processes are gone; the files stay until `stop`. */
-  async shutdown() {
+  /** Ends it in good order and checks that all its processes are gone in so many ms; the files stay until `stop`. */
+  async shutdown(ms = under.length ? 120_000 : 15_000) {
     this.endings += 1;
     if (this.pid) signal(this.pid, 'SIGTERM');
     try {
-      await until(() => this.pids.length === 0, { ms: under.length ? 120_000 : 15_000, what: 'Kamailio ends after SIGTERM' });
+      await until(() => this.pids.length === 0, { ms, what: 'Kamailio ends after SIGTERM' });
     } catch (error) {
       const left = this.pids;
       this.#killAll();
@@ -187,8 +189,8 @@ export class Kamailio {
   }
 
   /** Ends it in good order and removes its files. Fails when a process outlives it. */
-  async stop() {
-    try { await this.shutdown(); } finally {
+  async stop(ms) {
+    try { await this.shutdown(ms); } finally {
       this.#forget();
       this.#removeFiles();
       releasePorts(this.#ports[0], this.#ports.length);
@@ -260,7 +262,7 @@ export async function startKamailio({
       '-f', file, '-DD', '-E', '-Y', path.join(dir, 'run'), '-P', path.join(dir, 'run/kamailio.pid'),
       '-m', String(shm), '-n', String(workers), '-N', String(workers), '-L', modulePathList(),
       ...Object.entries(defined).flatMap(([name, value]) => ['-A', value === true ? name : `${name}=${value}`]),
-      ...args,
+      ...managerArgs, ...args,
     ],
   });
   await kamailio.start();

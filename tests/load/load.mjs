@@ -2,7 +2,7 @@
  * Many agents by WSS, most of them idle, and calls among them: node tests/load/load.mjs
  *
  * Prints `name value` lines, and fails when an aim is missed. From the environment: AGENTS (5000), RATE (100 calls a second), CONCURRENT
- * (1000 calls at a time), T (60 seconds), FEW and MANY (100 and 20000: agents between which the cost of a call is compared, by WS).
+ * (1000 calls at a time), T (60 seconds), MANAGER (of shared and private memory; Kamailio's own: qm; fm), FEW and MANY (100 and 20000: agents between which the cost of a call is compared, by WS).
  * In the delay there is what the generator itself takes for it, on the same processors.
  */
 import fs from 'node:fs';
@@ -99,7 +99,12 @@ async function idleAndCalls() {
     const left = await until(async () => (await usage(kamailio)).calls === 0, { ms: 10_000, every: 500, what: 'all calls are over' }).catch(() => false);
     aim(left, 'calls are left over');
     await generator.stop();
-  } finally { await kamailio.stop(); }
+  } finally {
+    // up to exit_timeout, when SIGTERM caught a process in the middle of shared memory
+    const ending = performance.now();
+    await kamailio.stop(60_000);
+    tell('seconds_to_end', (performance.now() - ending) / 1000);
+  }
 }
 
 /** Cost of a call with few and with many agents, by WS: runs in turns, on two servers that are there all the time. */

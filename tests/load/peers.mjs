@@ -19,8 +19,6 @@ import { addAgents, cpuOf, firstAgent, median, memoryOf, startGenerator, tell, u
 const number = (name, otherwise) => Number(process.env[name] ?? otherwise);
 const [agents, concurrent, rounds, seconds] = [number('AGENTS', 100), number('CONCURRENT', 40), number('ROUNDS', 5), number('T', 4)];
 const shm = number('SHM', 2048);
-const manager = process.env.MANAGER;
-const args = manager ? ['-x', manager, '-X', manager] : [];
 
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'rtc-json-peers-'));
 onExit(() => fs.rmSync(dir, { recursive: true, force: true }));
@@ -39,7 +37,7 @@ async function sipWs(defines = {}) {
   const workdir = fs.mkdtempSync(path.join(dir, 'sip-ws-'));
   const database = path.join(workdir, 'kamailio.sqlite');
   const kamailio = await startKamailio({
-    workers: 2, shm, args, workdir, mode: 'upstream', nextHop: sipp.uri, users: [], debug: 1, defines: { DB_URL: `"sqlite://${database}"`, ...defines },
+    workers: 2, shm, workdir, mode: 'upstream', nextHop: sipp.uri, users: [], debug: 1, defines: { DB_URL: `"sqlite://${database}"`, ...defines },
     cfg: new URL('sip-ws.cfg', import.meta.url).pathname,
   });
   addAgents(kamailio, agents);
@@ -48,7 +46,7 @@ async function sipWs(defines = {}) {
 
 const servers = {
   rtc_json: async () => {
-    const kamailio = await startKamailio({ workers: 2, shm, args, nextHop: sipp.uri, users: [], debug: 1, defines: { WITHOUT_TLS: true } });
+    const kamailio = await startKamailio({ workers: 2, shm, nextHop: sipp.uri, users: [], debug: 1, defines: { WITHOUT_TLS: true } });
     addAgents(kamailio, agents);
     return { server: kamailio, options: { kind: 'rtc', url: kamailio.wsUrl, offer: recorded('client') } };
   },

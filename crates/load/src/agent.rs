@@ -32,7 +32,8 @@ impl Kind {
     /// How often an idle one says something, so that it is not forgotten.
     fn keepalive(self) -> Option<Duration> {
         match self {
-            Kind::Rtc => Some(Duration::from_secs(200)),
+            // as our client
+            Kind::Rtc => Some(Duration::from_secs(20)),
             // the registration outlives the run
             Kind::Sip => None,
             Kind::Janus => Some(Duration::from_secs(25)),
