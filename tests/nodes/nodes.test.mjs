@@ -66,6 +66,17 @@ async function answered(client) {
   return { callId, invite };
 }
 
+/** The far side gives up what rings at that browser: it is told, and so is the far side. */
+async function cancelled(leg, client, callId) {
+  leg.cancel();
+  assert.equal((await leg.reply(leg.inviteBranch, undefined, 5000, 'CANCEL')).status, 200);
+  const final = await leg.answer();
+  assert.equal(final.status, 487);
+  leg.ack(final);
+  const { reason } = await client.waitFor('callEnded', (p) => p.callId === callId);
+  assert.equal(reason, 'cancelled');
+}
+
 describe('two nodes', () => {
   before(async () => {
     peer = await openPeer(0, { address: network.address });
@@ -190,6 +201,34 @@ describe('two nodes', () => {
     await client.waitFor('callEnded');
     await client.request('unregister');
     await replicas(b, 0);
+  });
+
+  test('an INVITE that was taken to another node is cancelled there', async () => {
+    const [a, b] = nodes;
+    const client = await agent(b, '5002');
+    await replicas(a, 1);
+    const leg = peer.leg('5002');
+    leg.invite();
+    const { callId } = await client.waitFor('incomingCall');
+    await cancelled(leg, client, callId);
+    await client.request('unregister');
+    await replicas(a, 0);
+  });
+
+  test('an INVITE that went on with its agent to another node is cancelled there', async () => {
+    const [a, b] = nodes;
+    const client = await agent(a, '5002');
+    await replicas(b, 1);
+    const leg = peer.leg('5002');
+    leg.invite();
+    await client.waitFor('incomingCall');
+    const passedOn = await a.stat('passed_on');
+    const again = await resume(b, '5002', client.registered.session);
+    const { callId } = await again.waitFor('incomingCall');
+    assert.equal(await a.stat('passed_on'), passedOn + 1);
+    await cancelled(leg, again, callId);
+    await again.request('unregister');
+    await replicas(a, 0);
   });
 
   test('nobody is let in by a wrong token, and no secret is shown', async () => {

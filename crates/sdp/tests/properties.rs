@@ -390,8 +390,12 @@ a=mid:{mid}"
         })
 }
 
+/// As many as there is time for: Miri takes a thousand times as long.
+const CASES: u32 = if cfg!(miri) { 4 } else { 300 };
+const ACCEPTED: usize = if cfg!(miri) { 20 } else { 200 };
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn generated_texts(sdp in text()) {
@@ -424,7 +428,7 @@ proptest! {
 fn many_generated_texts_are_accepted() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let strategy = text();
-    let accepted = (0..200)
+    let accepted = (0..ACCEPTED)
         .filter(|_| {
             let tree = strategy
                 .new_tree(&mut runner)
@@ -432,7 +436,7 @@ fn many_generated_texts_are_accepted() {
             check(&tree.current()) > 0
         })
         .count();
-    assert!(accepted > 60, "{accepted} of 200");
+    assert!(accepted > ACCEPTED * 3 / 10, "{accepted} of {ACCEPTED}");
 }
 
 #[test]
