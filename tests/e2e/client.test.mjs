@@ -1,7 +1,7 @@
 /** What the client does by itself in a real browser: a page that is loaded anew, a network that comes back, several tabs. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { goneMeanwhile, hearsTones, ms, note, openAgent, sleep, startBench, talk, until } from './fixture.mjs';
+import { hearsTones, ms, note, openAgent, sleep, startBench, talk, until } from './fixture.mjs';
 
 const tones = { 5001: 420, 5002: 1000 };
 const [first, second] = Object.values(tones);
@@ -102,7 +102,7 @@ test('loaded anew while it rings here: it rings again, and can be answered', asy
   await bothHear(0, index);
 });
 
-test('nothing went wrong that nobody saw', () => bench.clean(goneMeanwhile));
+test('nothing went wrong that nobody saw', () => bench.clean());
 });
 
 describe('with Asterisk', () => {
@@ -189,5 +189,5 @@ test('a wrong password is told with what can be done about it', async () => {
   await assert.rejects(openAgent(bench.browser, bench.pages, { dn: '5003', url: bench.kamailio.wssUrl, password: 'wrong' }));
 });
 
-test('nothing went wrong that nobody saw', () => bench.clean(goneMeanwhile));
+test('nothing went wrong that nobody saw', () => bench.clean());
 });
