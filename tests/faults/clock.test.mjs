@@ -29,6 +29,11 @@ function jump({ wall = 0, boot = 0 }) {
   fs.writeSync(fd, both, 0, 16, 0);
 }
 
+// Kamailio keeps a closed connection in its list for some seconds, by default five. Is the clock set forward meanwhile, it takes it for one that is idle,
+// and complains each second that it cannot be pinged
+const FORGETS_SOON = '\nmodparam("websocket", "rm_delay_interval", 1)\n';
+const closedAreForgotten = () => sleep(3000);
+
 let kamailio;
 /** @type {Bench} */
 let bench;
@@ -41,7 +46,7 @@ before(async () => {
   fs.writeFileSync(file, Buffer.alloc(16));
   fd = fs.openSync(file, 'r+');
   kamailio = await startKamailio({
-    cfg: hopByNumber(), cfgExtra: tm({ fr_timer: 1500, fr_inv_timer: 30_000, wt_timer: 200 }), env: { LD_PRELOAD: preload, JUMPING_CLOCK: file },
+    cfg: hopByNumber(), cfgExtra: tm({ fr_timer: 1500, fr_inv_timer: 30_000, wt_timer: 200 }) + FORGETS_SOON, env: { LD_PRELOAD: preload, JUMPING_CLOCK: file },
     params: { resume_grace: 30, expires: 300, call_history: 100, log_calls: 1, turn_uris: 'turn:127.0.0.1', turn_secret: '0123456789abcdef0123456789' },
   });
   bench = new Bench(kamailio, { log: [/adjust_ticks|timer_handler|our_timer|timer/] });
@@ -86,6 +91,7 @@ for (const { what, wall, patient } of [
     const invite = await far.waitFor((m) => m.method === 'INVITE' && m.callId !== out.invite.callId && m.header('To').includes(`sip:${to(far)}@`));
     far.reply(invite, 180);
     const { callId: ringing } = await clients[0].waitFor('callProgress', (p) => p.request === id && p.state === 'ringing');
+    await closedAreForgotten();
     const begun = performance.now();
     jump({ wall });
     assert.ok(Math.abs(await wallOf() - up - wall / 1000) < 60, 'Kamailio sees it, or this tests nothing');
@@ -136,18 +142,20 @@ test('the machine slept for ten seconds: all is there', { timeout: 60_000 }, asy
   const a = await bench.agent('5001');
   const far = await bench.peer();
   const call = await callOut(a, far);
+  await closedAreForgotten();
   jump({ wall: 10_000, boot: 10_000 });
   await sleep(2000);
   await a.expect('ping', {}, 'pong');
   assert.deepEqual(endsOf(a, call.callId), []);
   const ended = await endCall(a, call);
-  assert.ok(ended.duration >= 11, `the sleep counts: ${ended.duration}`);
+  assert.ok(ended.duration >= 14, `the sleep counts: ${ended.duration}`);
 });
 
 test('the machine slept for an hour: sessions have run out, their calls are ended on both sides', { timeout: 60_000 }, async () => {
   const a = await bench.agent('5001');
   const far = await bench.peer();
   const call = await callOut(a, far);
+  await closedAreForgotten();
   jump({ wall: HOUR, boot: HOUR });
   const bye = await far.request('BYE', 10_000);
   far.reply(bye, 200);
