@@ -135,7 +135,7 @@ bench-client: ## the client against JsSIP, as shipped and tuned, on the same ser
 
 # seconds for each fuzz target
 T ?= 60
-fuzz: ## each fuzz target for T seconds (60), the last fifth with AddressSanitizer; adds to fuzz/tally.md: `make fuzz T=3600`, `make fuzz TARGET=sdp`
+fuzz: ## each fuzz target for T seconds (60), the last tenth with AddressSanitizer; adds to fuzz/tally.md: `make fuzz T=3600`, `make fuzz TARGET=sdp`
 	@scripts/install-deps.sh build client fuzz
 	@exec scripts/fuzz.sh $(T) $(TARGET)
 

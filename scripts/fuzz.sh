@@ -1,8 +1,8 @@
 #!/bin/bash
 # fuzz.sh SECONDS [TARGET...]: runs each fuzz target (all by default) for so long, one after the other, JOBS processes at once (as
-# many as there are processors). Four fifths of the time go to short inputs without a sanitizer, which is ten times as fast, three of
+# many as there are processors). Nine tenths of the time go to short inputs without a sanitizer, which is ten times as fast, eight of
 # them to very short ones of which only the edges are looked at and not how often each was passed, which is twice as fast again and
-# reaches as many; in the last fifth AddressSanitizer reads all that was kept, and goes on with inputs of any length, with a look at
+# reaches as many; in the last tenth AddressSanitizer reads all that was kept, and goes on with inputs of any length, with a look at
 # what is compared.
 # The inputs that were kept lie in fuzz/corpus, what was found in fuzz/artifacts. The executions are added to fuzz/tally.md.
 # Ends with a failure at the first target that found something.
@@ -62,10 +62,10 @@ build address " -Zsanitizer=address" "$count -Cllvm-args=-sanitizer-coverage-tra
 summary=()
 for target in "${targets[@]}"; do
 	mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
-	fifth=$(((seconds + 4) / 5))
+	tenth=$(((seconds + 9) / 10))
 	say "$target for $seconds s, $jobs at once"
-	for phase in "fast $((seconds - 2 * fifth)) ${shortest[$target]:-300} -use_counters=0" \
-		"fast $fifth ${short[$target]:-1200}" "address $fifth 20000"; do
+	for phase in "fast $((seconds - 2 * tenth)) ${shortest[$target]:-300} -use_counters=0" \
+		"fast $tenth ${short[$target]:-1200}" "address $tenth 20000"; do
 		read -r kind time length options <<< "$phase"
 		[ "$time" -gt 0 ] || continue
 		begun=$EPOCHSECONDS
