@@ -71,6 +71,11 @@ int32_t rtcj_cancel(rtc_json_str_t call_id, uint32_t cseq);
 int32_t rtcj_pass_on(uint32_t index, uint32_t label, rtc_json_str_t uri);
 int32_t rtcj_reply(const rtc_json_reply_t *rep);
 
+/* rtc_json_pkg.c */
+
+/* Lays out free fragments of all small sizes in the private memory of this process. */
+void rtcj_pkg_spares(void);
+
 /* rtc_json_http.c */
 
 /* rtc_json_api_handle(). 1: answered, -1: not for the API, the script goes on. */
