@@ -14,8 +14,8 @@
 
 /* how far behind a fragment the next one may begin: qm has 32 or 104 bytes between two, as it was built */
 #define BEHIND 128
-/* with less than this to begin with, nothing is laid out: some 0.4 MB are for good */
-#define ROOM_WANTED (2UL << 20)
+/* with less than this to begin with, nothing is laid out: some 0.4 MB are kept */
+#define ROOM_WANTED (5UL << 19)
 
 /* What is held while all is laid out. A wall is such a piece, too, and never freed. */
 typedef struct piece

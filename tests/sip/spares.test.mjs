@@ -68,7 +68,7 @@ test('each worker has them, and they outlive its messages', { skip }, async (t) 
 });
 
 test('not where private memory is short', { skip }, async () => {
-  await withKamailio({ args: ['-M', '2'], debug: 2 }, async (kamailio) => {
+  await withKamailio({ args: ['-M', '3'], debug: 2 }, async (kamailio) => {
     assert.ok((await workers(kamailio)).every((row) => row.total_frags < LAID_OUT / 4));
     await calls(kamailio, 5);
     assert.match(kamailio.log(), /little private memory/);
