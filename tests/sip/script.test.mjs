@@ -296,6 +296,23 @@ ${tail.slice(tail.indexOf('#!ifdef KAMAILIO_6_1'))}`;
   });
 });
 
+describe('the example as it is', () => {
+  before(async () => {
+    kamailio = await startKamailio();
+    bench = new Bench(kamailio);
+  });
+  after(() => kamailio?.stop());
+  afterEach(() => bench.finish());
+
+  test('a barred number is barred for transfers and texts, too', async () => {
+    const a = await bench.agent('5001');
+    for (const [type, payload] of [['call', { sdp: fakeOffer() }], ['transfer', { callId: 'any' }], ['message', { text: 'hello' }]]) {
+      const answer = await a.request(type, { to: '004912345', ...payload });
+      assert.deepEqual([answer.type, answer.payload.code, answer.payload.message], ['error', 403, 'International calls are barred'], type);
+    }
+  });
+});
+
 describe('JsSIP beside it (WITH_JSSIP)', () => {
   let port;
   before(async () => {
