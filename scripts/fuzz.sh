@@ -71,8 +71,10 @@ for target in "${targets[@]}"; do
 		begun=$EPOCHSECONDS
 		read -r runs edges used status < <(run "$kind" "$target" "$time" -max_len="$length" $options)
 		took=$((EPOCHSECONDS - begun))
-		node scripts/fuzz-tally.mjs fuzz/tally.md "$target" "$kind" "$runs" "$used" "$edges"
+		# (another run of this script may be at it)
+		flock run/fuzz-tally.lock node scripts/fuzz-tally.mjs fuzz/tally.md "$target" "$kind" "$runs" "$used" "$edges"
 		summary+=("$(printf '%-7s %-8s %6d bytes %12d executions, %7d a second, %6d edges, exit %d' "$target" "$kind" "$length" "$runs" $((runs / (took > 0 ? took : 1))) "$edges" "$status")")
+		if [ "$status" = 72 ]; then die "interrupted; what was done is in fuzz/tally.md"; fi
 		if [ "$status" != 0 ]; then
 			tail -q -n 40 "run/fuzz-$target-$kind-"*.log >&2
 			printf '%s\n' "${summary[@]}"
