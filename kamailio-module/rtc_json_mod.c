@@ -33,7 +33,7 @@ static struct params
 	str outbound_proxy, register_mode, contact, domain, realm, codecs, dn_chars, over_limit, server_name, arena_path;
 	str dtmf_mode, trickle, conference_prefix, headers_in, headers_out, trusted_peers, jwt_keys, jwt_issuer, jwt_audience;
 	str turn_uris, turn_secret, api_origins, genesys_uri;
-	int pkg_spares, arena_size, require_dtls, max_frame, max_calls_per_agent, max_sessions_per_agent;
+	int memory_spares, arena_size, require_dtls, max_frame, max_calls_per_agent, max_sessions_per_agent;
 	int resume_grace, expires, ring_timeout, log_messages;
 	int session_expires, min_se, max_redirects, dtmf_duration, accept_refer, jwt_leeway, turn_ttl;
 	int genesys_interval, next_hop_interval, call_history, log_calls;
@@ -46,7 +46,7 @@ static struct params
 	.over_limit = str_init("replace"),
 	.server_name = str_init("rtc_json"),
 	.arena_path = str_init("/dev/shm/rtc_json.arena"),
-	.pkg_spares = 1,
+	.memory_spares = 1,
 	.arena_size = 64,
 	.require_dtls = 1,
 	.max_frame = 32768,
@@ -432,6 +432,8 @@ static void records_tick(unsigned int ticks, void *param)
 
 static int child_init(int rank)
 {
+	if(rank == PROC_INIT && params.memory_spares)
+		rtcj_spares_shared();
 	if(rank == PROC_INIT || rank == PROC_TCP_MAIN)
 		return 0;
 	if(rank == PROC_MAIN) {
@@ -455,8 +457,8 @@ static int child_init(int rank)
 	}
 	ready_pid = getpid();
 	/* last, so that nothing that stays takes of it; the processes without a rank of their own see few messages */
-	if(params.pkg_spares && rank > 0)
-		rtcj_pkg_spares();
+	if(params.memory_spares && rank > 0)
+		rtcj_spares_private();
 	return 0;
 }
 
@@ -489,7 +491,7 @@ static param_export_t mod_params[] = {
 	{"server_name", PARAM_STR, &params.server_name},
 	{"arena_path", PARAM_STR, &params.arena_path},
 	{"arena_size", PARAM_INT, &params.arena_size},
-	{"pkg_spares", PARAM_INT, &params.pkg_spares},
+	{"memory_spares", PARAM_INT, &params.memory_spares},
 	{"require_dtls", PARAM_INT, &params.require_dtls},
 	{"max_frame", PARAM_INT, &params.max_frame},
 	{"max_calls_per_agent", PARAM_INT, &params.max_calls_per_agent},

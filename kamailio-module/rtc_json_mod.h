@@ -71,10 +71,12 @@ int32_t rtcj_cancel(rtc_json_str_t call_id, uint32_t cseq);
 int32_t rtcj_pass_on(uint32_t index, uint32_t label, rtc_json_str_t uri);
 int32_t rtcj_reply(const rtc_json_reply_t *rep);
 
-/* rtc_json_pkg.c */
+/* rtc_json_spares.c */
 
 /* Lays out free fragments of all small sizes in the private memory of this process. */
-void rtcj_pkg_spares(void);
+void rtcj_spares_private(void);
+/* Cuts a part of shared memory into chunks for small pieces; once, before there are other processes. */
+void rtcj_spares_shared(void);
 
 /* rtc_json_http.c */
 

@@ -46,7 +46,7 @@ async function sipWs(defines = {}) {
 
 const servers = {
   rtc_json: async () => {
-    const kamailio = await startKamailio({ workers: 2, shm, nextHop: sipp.uri, users: [], debug: 1, defines: { WITHOUT_TLS: true } });
+    const kamailio = await startKamailio({ workers: 2, shm, nextHop: sipp.uri, users: [], debug: 1, defines: { WITHOUT_TLS: true }, params: { call_rate: 0 } });
     addAgents(kamailio, agents);
     return { server: kamailio, options: { kind: 'rtc', url: kamailio.wsUrl, offer: recorded('client') } };
   },
